@@ -1,0 +1,1 @@
+"""Images and the tables made from them, up to packed arrays."""

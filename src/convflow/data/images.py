@@ -1,0 +1,189 @@
+"""The one decoder: from the bytes of an image file to uint8 pixels, for scan, pack and prediction alike.
+
+Shape letters: H rows, W columns, S side of the packed square, C channels (1 grey, 3 RGB).
+
+Every mode Pillow can deliver is handled on purpose:
+
+| in the file                | becomes                                                          |
+|----------------------------|------------------------------------------------------------------|
+| 1, L                       | grey                                                             |
+| RGB, YCbCr, LAB, HSV, CMYK | RGB                                                              |
+| P                          | RGB, or RGBA where the palette has a transparent entry            |
+| RGBA, LA, PA, La, RGBa     | laid over white, as a page would show it                         |
+| I;16 and its byte orders   | the upper 8 of the 16 bits, grey                                 |
+| I (32-bit whole numbers)   | as 16 bits when 0..65535, otherwise refused                      |
+| F (floats)                 | refused: their range is unknown                                  |
+| EXIF orientation           | applied, as a viewer would                                       |
+| several frames or pages    | the first                                                        |
+"""
+
+import io
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from convflow.errors import DataError
+
+Fit = Literal["stretch", "crop", "pad"]
+
+# Formats whose decoders are plain pixels; left out on purpose: those that run a program (EPS, WMF),
+# those that lead to other files, and those nobody photographs in.
+SAFE_FORMATS = (
+    "PNG", "JPEG", "MPO", "BMP", "DIB", "GIF", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM", "TGA", "PCX", "QOI",
+)  # fmt: skip
+MAX_PIXELS = 100_000_000
+MAX_BYTES = 512 * 1024 * 1024
+
+_WITH_ALPHA = {"RGBA", "LA", "PA", "La", "RGBa"}
+
+
+class ImageError(DataError):
+    """An image that cannot be used; `reason` is one word for tables, `detail` a phrase for people."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+def open_image(data: bytes) -> Image.Image:
+    """Decode encoded bytes to a Pillow image, orientation applied, mode as in the file.
+
+    Raises:
+        ImageError: zero bytes, too large, not an image of a known format, too many pixels, truncated.
+    """
+    if not data:
+        raise ImageError("zero-bytes", "the file is empty")
+    if len(data) > MAX_BYTES:
+        raise ImageError("too-large", f"{len(data):,} bytes; the limit is {MAX_BYTES:,}")
+    image = _open_header(data)
+    kind = image.format or "image"
+    _check_pixels(image)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # notes on odd metadata; the pixels decide
+            image.load()
+            turned = ImageOps.exif_transpose(image)
+    except Exception as error:  # noqa: BLE001  decoders raise many types on broken bytes
+        raise ImageError("truncated", f"broken or truncated {kind} ({_phrase(error)})") from None
+    turned.format = kind
+    return turned
+
+
+def to_pixels(image: Image.Image, *, channels: int) -> Image.Image:
+    """Convert any mode to 8-bit grey (`channels` = 1) or RGB (3), as the table above says.
+
+    Raises:
+        ImageError: for float pixels, or whole numbers beyond 16 bits.
+    """
+    target = "L" if channels == 1 else "RGB"
+    if image.mode == target:
+        return image
+    if image.mode.startswith("I"):
+        image = _upper_byte(image)
+    elif image.mode == "F":
+        raise ImageError("unsupported-mode", "float pixels of unknown range; save it as 8 or 16 bits")
+    elif image.mode in _WITH_ALPHA or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        paper = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(paper, rgba)
+    return image.convert(target)
+
+
+def decode(source: bytes | Path, *, size_px: int, channels: int, fit: Fit = "stretch") -> NDArray[np.uint8]:
+    """Decode and resize one image, exactly as training saw it.
+
+    Args:
+        source: encoded bytes, or the path of an image file.
+        size_px: side S of the result.
+        channels: C, 1 or 3.
+        fit: `stretch` both sides to S; `crop` the centre square first; `pad` with black to a square first.
+
+    Returns:
+        uint8 (S, S, C), 0..255.
+
+    Raises:
+        ImageError: the image cannot be read; the text starts with the path when `source` is one.
+    """
+    if isinstance(source, bytes):
+        return _fitted(open_image(source), size_px, channels, fit)
+    try:
+        return _fitted(open_image(read_bytes(source)), size_px, channels, fit)
+    except ImageError as error:
+        remedy = "remove it or put a whole copy in its place"
+        raise ImageError(error.reason, f"{source}: {error.detail}; {remedy}") from None
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read an image file, looking at its size before its content.
+
+    Raises:
+        ImageError: missing, unreadable or too large.
+    """
+    try:
+        n_bytes = path.stat().st_size
+        if n_bytes > MAX_BYTES:
+            raise ImageError("too-large", f"{n_bytes:,} bytes; the limit is {MAX_BYTES:,}")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise ImageError("missing", "no such file") from None
+    except OSError as error:
+        raise ImageError("unreadable", error.strerror or "cannot be read") from None
+
+
+def _open_header(data: bytes) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return Image.open(io.BytesIO(data), formats=SAFE_FORMATS)
+    except Image.DecompressionBombError:
+        raise ImageError("too-many-pixels", f"over {2 * MAX_PIXELS:,} pixels") from None
+    except UnidentifiedImageError:
+        raise ImageError("not-an-image", f"not an image ({_looks_like(data)})") from None
+    except Exception as error:  # noqa: BLE001  a hostile header may raise anything
+        raise ImageError("truncated", f"broken header ({_phrase(error)})") from None
+
+
+def _check_pixels(image: Image.Image) -> None:
+    n_pixels = image.width * image.height
+    if n_pixels > MAX_PIXELS:
+        raise ImageError(
+            "too-many-pixels",
+            f"{image.width:,} x {image.height:,} = {n_pixels / 1e6:.0f} megapixels; "
+            f"the limit is {MAX_PIXELS / 1e6:.0f}",
+        )
+
+
+def _upper_byte(image: Image.Image) -> Image.Image:
+    values = np.asarray(image)
+    if values.size and (values.min() < 0 or values.max() > 65535):
+        raise ImageError("unsupported-mode", "whole numbers beyond 16 bits; save it as 8 or 16 bits")
+    return Image.fromarray((values >> 8).astype(np.uint8))
+
+
+def _fitted(image: Image.Image, size_px: int, channels: int, fit: Fit) -> NDArray[np.uint8]:
+    pixels = to_pixels(image, channels=channels)
+    size = (size_px, size_px)
+    if fit == "crop":
+        pixels = ImageOps.fit(pixels, size, Image.Resampling.BILINEAR)
+    elif fit == "pad":
+        pixels = ImageOps.pad(pixels, size, Image.Resampling.BILINEAR)
+    elif pixels.size != size:
+        pixels = pixels.resize(size, Image.Resampling.BILINEAR)  # antialiased when it shrinks
+    return np.asarray(pixels, dtype=np.uint8).reshape(size_px, size_px, channels)
+
+
+def _looks_like(data: bytes) -> str:
+    head: Any = data[:64]
+    if all(32 <= byte < 127 or byte in (9, 10, 13) for byte in head):
+        return f"it is text, starting {head[:20].decode('ascii')!r}"
+    return f"{len(data):,} bytes of no known image format"
+
+
+def _phrase(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text[:100] or type(error).__name__

@@ -1,0 +1,71 @@
+"""Packed images as training and prediction read them."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convflow.data.images import Fit, decode
+from convflow.errors import DataError
+from convflow.files import read_json, write_json
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What every image is turned into before a model sees it: uint8 (size_px, size_px, channels)."""
+
+    classes: list[str]
+    size_px: int
+    channels: int
+    fit: Fit
+
+    def decode(self, source: bytes | Path) -> NDArray[np.uint8]:
+        """Decode one image as this contract says; see `convflow.data.images.decode`."""
+        return decode(source, size_px=self.size_px, channels=self.channels, fit=self.fit)
+
+
+def write_contract(path: Path, contract: Contract) -> None:
+    """Write `contract` as JSON."""
+    write_json(path, asdict(contract))
+
+
+class Packed:
+    """One side as training and prediction see it.
+
+    Attributes:
+        pixels: uint8 (N, S, S, C), memory-mapped.
+        labels: int64 (N,), indices into the contract's classes.
+        weights: float32 (N,), above 0.
+        contract: what every image was turned into.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Open a packed folder.
+
+        Raises:
+            DataError: a part is missing, or the parts do not agree in N.
+        """
+        self.folder = folder
+        self.contract = Contract(**read_json(folder / "contract.json"))
+        try:
+            self.pixels: NDArray[np.uint8] = np.load(folder / "pixels.npy", mmap_mode="r")
+            self.labels: NDArray[np.int64] = np.load(folder / "labels.npy")
+            self.weights: NDArray[np.float32] = np.load(folder / "weights.npy")
+        except (OSError, ValueError) as error:
+            raise DataError(f"{folder}: not a whole packed folder ({error}); run `dvc repro pack`") from None
+        if not len(self.pixels) == len(self.labels) == len(self.weights):
+            raise DataError(f"{folder}: pixels, labels and weights differ in number; run `dvc repro -f pack`")
+
+    def channel_statistics(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Mean and standard deviation of each channel, in grey levels 0..255: two float32 (C,)."""
+        counts = np.zeros((self.contract.channels, 256))
+        for start in range(0, len(self.pixels), 256):  # in blocks: the whole may not fit in memory
+            block = self.pixels[start : start + 256].reshape(-1, self.contract.channels)
+            for channel in range(self.contract.channels):
+                counts[channel] += np.bincount(block[:, channel], minlength=256)
+        share = counts / counts.sum(axis=1, keepdims=True)
+        levels = np.arange(256)
+        mean = share @ levels
+        variance = (share * (levels - mean[:, None]) ** 2).sum(axis=1)
+        return mean.astype(np.float32), np.maximum(np.sqrt(variance), 1.0).astype(np.float32)

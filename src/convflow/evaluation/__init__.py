@@ -1,0 +1,1 @@
+"""Predictions and how good they are: metrics, intervals, the operating point, curves and pages."""

@@ -1,0 +1,56 @@
+"""Batches of packed pictures on the device: all kept there when they fit, else streamed from disk."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from convflow.data.packed import Packed
+
+Batch = tuple[Tensor, Tensor, Tensor]
+
+
+class Batches:
+    """Images uint8 (B, C, S, S), channels last, labels int64 (B,), weights float32 (B,), on `device`."""
+
+    def __init__(self, packed: Packed, device: torch.device, *, resident_bytes: int) -> None:
+        """Keep the pixels on `device` when they take at most `resident_bytes`, else leave them on disk."""
+        self.device = device
+        self.labels = torch.from_numpy(packed.labels).to(device)
+        self.weights = torch.from_numpy(packed.weights).to(device)
+        self._map = packed.pixels
+        self.resident = packed.pixels.nbytes <= resident_bytes
+        self._pixels = torch.from_numpy(np.array(packed.pixels)).to(device) if self.resident else None
+
+    def __len__(self) -> int:
+        """How many images there are."""
+        return len(self.labels)
+
+    def epoch(self, order_N: Tensor, batch_size: int) -> Iterator[Batch]:
+        """Yield the images in the order of `order_N` (int64, on the CPU), `batch_size` at a time."""
+        parts = [part for part in order_N.split(batch_size) if len(part) > 1 or len(order_N) == 1]
+        if self._pixels is not None:
+            for part in parts:
+                index = part.to(self.device)
+                yield self._pixels[index].permute(0, 3, 1, 2), self.labels[index], self.weights[index]
+            return
+        with ThreadPoolExecutor(1) as reader:  # reads the next batch while this one is computed
+            waiting = reader.submit(self._read, parts[0].numpy())
+            for number, part in enumerate(parts):
+                pixels = waiting.result()
+                if number + 1 < len(parts):
+                    waiting = reader.submit(self._read, parts[number + 1].numpy())
+                index = part.to(self.device)
+                images = pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+                yield images, self.labels[index], self.weights[index]
+
+    def in_order(self, batch_size: int) -> Iterator[Batch]:
+        """Yield all images in the order of the packed folder."""
+        return self.epoch(torch.arange(len(self)), batch_size)
+
+    def _read(self, index_B: NDArray[np.int64]) -> Tensor:
+        pixels = torch.from_numpy(self._map[index_B])
+        return pixels.pin_memory() if self.device.type == "cuda" else pixels

@@ -1,0 +1,79 @@
+"""The one way to ask a model: uint8 pixels in, probabilities out."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from convflow.data.packed import Contract
+from convflow.errors import ModelError
+from convflow.learning.bundle import load_bundle
+
+_BATCH = 256
+
+
+class Predictor:
+    """A loaded network.
+
+    Attributes:
+        card: what card.json says.
+        contract: how images are decoded for it.
+    """
+
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
+        """Load the model in `folder`.
+
+        Raises:
+            ModelError: the folder holds no whole model.
+        """
+        model, self.card = load_bundle(folder)
+        self.contract = Contract(classes=self.card["classes"], **self.card["input"])
+        self.device = torch.device(device)
+        self._model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names, in the order of the probabilities."""
+        return self.contract.classes
+
+    def decode(self, source: bytes | Path) -> NDArray[np.uint8]:
+        """Decode one image to uint8 (S, S, C), as training saw it."""
+        return self.contract.decode(source)
+
+    @torch.inference_mode()
+    def predict_proba(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Probabilities of each class.
+
+        Args:
+            images: uint8 (N, S, S, C), 0..255.
+
+        Returns:
+            float32 (N, K), rows sum to 1.
+
+        Raises:
+            ModelError: another shape or type than the model was trained on.
+        """
+        side, channels = self.contract.size_px, self.contract.channels
+        if images.dtype != np.uint8 or images.shape[1:] != (side, side, channels):
+            raise ModelError(
+                f"images: {images.dtype} {images.shape}; this model takes uint8 "
+                f"(N, {side}, {side}, {channels})"
+            )
+        found = [np.empty((0, len(self.classes)), np.float32)]
+        for start in range(0, len(images), _BATCH):
+            batch = torch.from_numpy(np.array(images[start : start + _BATCH])).to(self.device)
+            found.append(self._model(batch.permute(0, 3, 1, 2)).softmax(dim=1).float().cpu().numpy())
+        return np.concatenate(found)
+
+
+def load_predictor(folder: Path, device: str = "cpu") -> Predictor:
+    """Load the model in `folder`; see `Predictor`."""
+    return Predictor(folder, device)
+
+
+def describe(card: dict[str, Any]) -> str:
+    """One line on a model for people."""
+    side = card["input"]["size_px"]
+    return f"{card['arch']}, {card['n_parameters']:,} weights, {side}x{side} px, epoch {card['best_epoch']}"

@@ -1,0 +1,66 @@
+"""params.yaml: one strict, frozen section per stage. The schema of a section lives in its stage's file."""
+
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from convflow.errors import ParamsError
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+PositiveInt = Annotated[int, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """One stage's part of params.yaml: no unknown key, no silent conversion, no change later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+S = TypeVar("S", bound=Section)
+
+
+def read_params(path: Path) -> dict[str, Any]:
+    """Read the whole of params.yaml.
+
+    Raises:
+        ParamsError: when the file is missing, is not YAML, or is not a mapping of sections.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParamsError(f"{path}: no such file; run convflow from the project's folder") from None
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise ParamsError(f"{path}: expected sections such as 'train:', found {type(tree).__name__}")
+    return tree
+
+
+def load_section(path: Path, name: str, schema: type[S]) -> S:
+    """Read section `name` of params.yaml and check it against `schema`.
+
+    Raises:
+        ParamsError: one line that names each offending key, what is wrong with it, and its value.
+    """
+    tree = read_params(path)
+    return check_section(tree.get(name) or {}, schema, place=f"{path}: {name}")
+
+
+def check_section(values: Any, schema: type[S], *, place: str) -> S:
+    """Check `values` against `schema`; errors start with `place`.
+
+    Raises:
+        ParamsError: as `load_section` does.
+    """
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        raise ParamsError("; ".join(_problem(place, item) for item in error.errors())) from None
+
+
+def _problem(place: str, item: Any) -> str:
+    key = ".".join(str(part) for part in item["loc"])
+    found = "" if item["type"] == "missing" else f" (found {item['input']!r})"
+    return f"{place}.{key}: {item['msg']}{found}" if key else f"{place}: {item['msg']}"

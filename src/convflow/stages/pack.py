@@ -1,0 +1,45 @@
+"""data/splits and the images -> data/packed/{train,val,test}"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import Field
+
+from convflow.data.packed import Contract, write_contract
+from convflow.data.packing import channels_for, write_pixels
+from convflow.files import whole_folder
+from convflow.params import Section
+from convflow.tables import read_table, write_table
+
+
+class Params(Section):
+    """`pack:` in params.yaml."""
+
+    size_px: Annotated[int, Field(ge=8, le=1024)]
+    channels: Literal["auto", 1, 3]
+    fit: Literal["stretch", "crop", "pad"]
+
+
+def run(root: Path, splits: Path, train: Path, val: Path, test: Path, *, params: Params) -> None:
+    """Pack each side into a folder of its own, so that no stage can reach test by accident."""
+    members = read_table(splits / "members.parquet")
+    known = members.filter(pc.field("side") != "excluded")
+    channels = channels_for(known["mode"].to_pylist()) if params.channels == "auto" else params.channels
+    classes = sorted(set(known["label"].to_pylist()))
+    contract = Contract(classes, params.size_px, channels, params.fit)
+    for side, folder in (("train", train), ("val", val), ("test", test)):
+        with whole_folder(folder) as partial:
+            _pack(root, known.filter(pc.field("side") == side), partial, contract)
+
+
+def _pack(root: Path, rows: pa.Table, folder: Path, contract: Contract) -> None:
+    place = {name: index for index, name in enumerate(contract.classes)}
+    write_pixels(folder / "pixels.npy", [root / path for path in rows["path"].to_pylist()], contract)
+    labels = [place[label] for label in rows["label"].to_pylist()]
+    np.save(folder / "labels.npy", np.asarray(labels, dtype=np.int64))
+    np.save(folder / "weights.npy", rows["weight"].to_numpy().astype(np.float32))
+    write_table(folder / "rows.parquet", rows)
+    write_contract(folder / "contract.json", contract)

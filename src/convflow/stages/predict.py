@@ -1,0 +1,44 @@
+"""models/<name> and data/packed/{val,test} -> predictions/<name>.parquet; the only reader of test"""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from convflow.data.packed import Packed
+from convflow.errors import DataError
+from convflow.learning.predictor import Predictor, load_predictor
+from convflow.tables import read_table, write_table
+
+_KEPT = (
+    "path",
+    "sha256",
+    "label",
+    "group",
+    "weight",
+    "width",
+    "height",
+    "brightness_mean",
+    "brightness_spread",
+)
+
+
+def run(model: Path, val: Path, test: Path, predictions: Path) -> None:
+    """Ask the model about every image of val and test; one row each, with all probabilities."""
+    predictor = load_predictor(model)
+    parts = [_ask(predictor, folder, side) for side, folder in (("val", val), ("test", test))]
+    about = {"classes": predictor.classes, "model": model.name}
+    write_table(predictions, pa.concat_tables(parts), about=about)
+
+
+def _ask(predictor: Predictor, folder: Path, side: str) -> pa.Table:
+    packed = Packed(folder)
+    if packed.contract != predictor.contract:
+        raise DataError(f"{folder}: packed otherwise than the model was trained on; run `dvc repro`")
+    rows = read_table(folder / "rows.parquet")
+    table = rows.select([name for name in rows.column_names if name in _KEPT or name.startswith("tag_")])
+    table = table.add_column(2, "split", pa.array([side] * rows.num_rows))
+    prob_NK = predictor.predict_proba(packed.pixels)
+    for place, name in enumerate(predictor.classes):
+        table = table.append_column(f"p_{name}", pa.array(np.ascontiguousarray(prob_NK[:, place])))
+    return table

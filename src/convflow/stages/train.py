@@ -1,0 +1,172 @@
+"""data/packed/{train,val} -> models/<name>: a network trained from scratch"""
+
+import json
+import shutil
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from tqdm import tqdm
+
+from convflow.data.packed import Packed
+from convflow.files import digest_folder, digest_json, whole_folder, write_json, write_text
+from convflow.learning.augment import Augment
+from convflow.learning.batches import Batches
+from convflow.learning.bundle import save_bundle
+from convflow.learning.checkpoints import checkpoint_folder, load_state, save_state
+from convflow.learning.devices import (
+    be_deterministic,
+    device_name,
+    free_memory,
+    make_accelerator,
+    peak_memory_mib,
+    pick_device,
+    pick_precision,
+)
+from convflow.learning.fitting import Progress, Recipe, Trainer
+from convflow.nets.registry import Classifier, build
+from convflow.params import Fraction, PositiveInt, Section
+
+WORK = Path(".convflow/live")
+Positive = Annotated[float, Field(gt=0)]
+
+
+class AugmentParams(Section):
+    """`train.augment:`; see `convflow.learning.augment.Augment`."""
+
+    flips: Literal["none", "horizontal", "both"]
+    rotate_degrees: Annotated[float, Field(ge=0, le=180)]
+    shift: Fraction
+    scale: Annotated[float, Field(ge=0, lt=1)]
+    brightness: Annotated[float, Field(ge=0, le=255)]
+    contrast: Fraction
+
+
+class Params(Section):
+    """`train:` in params.yaml."""
+
+    arch: str
+    arch_args: dict[str, Any]
+    seed: int
+    epochs: PositiveInt
+    batch_size: Annotated[int, Field(ge=2)]
+    lr: Positive
+    weight_decay: Annotated[float, Field(ge=0)]
+    schedule: Literal["one_cycle", "cosine"]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    patience: Annotated[int, Field(ge=0)]
+    augment: AugmentParams
+    device: Literal["auto", "cuda", "mps", "cpu"]
+    require_gpu: bool
+    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    deterministic: bool
+
+
+def run(train: Path, val: Path, model: Path, timing: Path, *, params: Params) -> None:
+    """Train, going on from where an interrupted run with the same inputs stopped."""
+    started = time.monotonic()
+    device = pick_device(params.device, require_gpu=params.require_gpu)
+    precision = pick_precision(params.precision, device)
+    if params.deterministic:
+        be_deterministic()
+    packed = Packed(train)
+    inputs = {
+        "train": digest_folder(train),
+        "val": digest_folder(val),
+        "params": digest_json(params.model_dump()),
+    }
+    key = digest_json([inputs, device, precision, torch.__version__, torch.get_num_threads()])
+    work = checkpoint_folder(WORK / model.name, key)
+    net = _network(packed, params)
+    trainer = _trainer(net, packed, Packed(val), params, device=device, precision=precision)
+    progress, seen = _fit(trainer, work, WORK / model.name / "history.jsonl")
+    best = progress.best
+    card = {
+        "kind": "network",
+        "name": model.name,
+        "arch": params.arch,
+        "arch_args": params.arch_args,
+        "classes": packed.contract.classes,
+        "input": {k: v for k, v in asdict(packed.contract).items() if k != "classes"},
+        "best_epoch": best.epoch,
+        "epochs": len(progress.history),
+        "n_parameters": sum(parameter.numel() for parameter in net.parameters()),
+        "val": {"loss": best.val_loss, "accuracy": best.val_accuracy},
+        "precision": precision,
+        "inputs": inputs,
+    }
+    with whole_folder(model) as folder:
+        write_text(folder / "history.jsonl", _lines(progress))
+        save_bundle(folder, progress.state["best"], card)
+    _write_timing(timing, device, time.monotonic() - started, seen)
+    shutil.rmtree(work)
+    _tell(progress, f"{params.arch} on {device_name(device)} ({precision})")
+
+
+def _tell(progress: Progress, what: str) -> None:
+    best = progress.best
+    print(
+        f"train: {what}, best of {len(progress.history)} epochs is {best.epoch}: "
+        f"val loss {best.val_loss:.4f}, accuracy {best.val_accuracy:.4f}"
+    )
+
+
+def _network(packed: Packed, params: Params) -> Classifier:
+    torch.manual_seed(params.seed)
+    contract = packed.contract
+    net = build(params.arch, len(contract.classes), contract.channels, contract.size_px, params.arch_args)
+    mean, std = packed.channel_statistics()
+    net.mean.copy_(torch.from_numpy(mean))
+    net.std.copy_(torch.from_numpy(std))
+    return net
+
+
+def _trainer(
+    net: Classifier, train: Packed, val: Packed, params: Params, *, device: str, precision: str
+) -> Trainer:
+    accelerator = make_accelerator(device, precision)
+    half = free_memory(device) // 2
+    batches = [Batches(side, accelerator.device, resident_bytes=half) for side in (train, val)]
+    recipe = Recipe(**params.model_dump(include=set(Recipe.__dataclass_fields__)))
+    augment = Augment(**params.augment.model_dump())
+    return Trainer(net, batches[0], batches[1], recipe, augment, accelerator)
+
+
+def _fit(trainer: Trainer, work: Path, live: Path) -> tuple[Progress, int]:
+    """Run the epochs with a progress bar; returns the progress and the images seen by this process."""
+    saved = load_state(work)
+    n_before = len(saved["history"]) if saved else 0
+    n_images = len(trainer.train)
+    if saved:
+        print(f"train: going on after epoch {n_before}")
+    with tqdm(
+        total=trainer.recipe.epochs * n_images, initial=n_before * n_images, unit="img", disable=None
+    ) as bar:
+
+        def on_epoch(progress: Progress) -> None:
+            save_state(work, progress.state)
+            write_text(live, _lines(progress))
+            last = progress.history[-1]
+            bar.set_postfix_str(
+                f"epoch {last.epoch}, val loss {last.val_loss:.3f}, accuracy {last.val_accuracy:.3f}"
+            )
+
+        progress = trainer.fit(on_epoch, bar.update, saved)
+    return progress, (len(progress.history) - n_before) * n_images
+
+
+def _lines(progress: Progress) -> str:
+    return "".join(json.dumps(asdict(epoch)) + "\n" for epoch in progress.history)
+
+
+def _write_timing(path: Path, device: str, seconds: float, n_images: int) -> None:
+    found = {
+        "device": device_name(device),
+        "seconds": round(seconds, 3),
+        "images_per_second": round(n_images / seconds, 1),
+        "peak_memory_mib": round(peak_memory_mib(device), 1),
+    }
+    write_json(path, found)
