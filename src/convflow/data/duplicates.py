@@ -1,6 +1,6 @@
-"""Pictures that are nearly the same: pairs within a Hamming distance of their hashes, and the families they form.
+"""Pictures that are nearly the same: pairs within a Hamming distance of their hashes, and their families.
 
-A flat picture (brightness spread below 2 grey levels) has no gradient to hash: its hash is noise or all zeros.
+A flat picture (brightness spread below 2 grey levels) has no gradient to hash: its hash is noise or zeros.
 Callers leave such pictures out of what they pass in; nothing here can tell them from the hash alone.
 
 Shape letters: N hashes, U unique hashes, P pairs.
@@ -92,18 +92,18 @@ def _digests(dhash_hex: Sequence[str]) -> NDArray[np.bytes_]:
     try:
         return np.array(dhash_hex, dtype=f"S{HASH_BITS // 4}") if len(dhash_hex) else np.empty(0, "S1")
     except UnicodeEncodeError as error:
-        raise DataError(f"perceptual hash {error.object!r} is not hexadecimal; scan the images again") from None
+        raise DataError(f"hash {error.object!r} is not hexadecimal; run the scan again") from None
 
 
 def _words(dhash_hex: Sequence[str]) -> NDArray[np.uint64]:
     """The hashes as uint64 (4, U)."""
     for text in dhash_hex:
         if len(text) != HASH_BITS // 4:
-            raise DataError(f"perceptual hash {text!r} has not 64 hexadecimal digits; scan the images again")
+            raise DataError(f"hash {text!r} has not 64 hexadecimal digits; run the scan again")
     try:
         raw = bytes.fromhex("".join(dhash_hex))
     except ValueError:
-        raise DataError("a perceptual hash is not hexadecimal; scan the images again") from None
+        raise DataError("a perceptual hash is not hexadecimal; run the scan again") from None
     return np.ascontiguousarray(np.frombuffer(raw, dtype=np.uint64).reshape(-1, HASH_BITS // 64).T)
 
 
@@ -162,7 +162,7 @@ def _later_in_bucket(ordered: NDArray[np.uint64]) -> NDArray[np.int64]:
 def _within(
     words: NDArray[np.uint64], later: NDArray[np.int64], distance: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Compare each hash with the `later` ones that follow it; yield (earlier, later) ones within `distance`."""
+    """Compare each hash with the `later` ones that follow it; yield those within `distance`."""
     left = np.flatnonzero(later)
     gap = 1
     while len(left):

@@ -104,7 +104,7 @@ def _ask_one(
     outcome = context.checkpoints.add(checkpoint).run(
         batch_parameters={"dataframe": frame}, run_id=RunIdentifier(run_name="validate", run_time=when)
     )
-    return [_answer(item) for one in outcome.run_results.values() for item in one.to_json_dict()["results"]]  # type: ignore[index,union-attr,arg-type]
+    return [_answer(item) for one in outcome.run_results.values() for item in one.to_json_dict()["results"]]
 
 
 def _answer(result: Any) -> Answer:
@@ -132,13 +132,13 @@ def _site(folder: Path) -> dict[str, Any]:
 def _settle(docs: Path) -> None:
     """Make the same answers give the same bytes: no clock, no random id; and nothing that reports home.
 
-    The how-to animations (3.3 of 4.1 MB) go too. Fonts and styles are still loaded from the net, where there is one.
+    The how-to animations (3.3 of 4.1 MB) go too. Styles still come from the net, where there is one.
     """
     for animation in docs.glob("static/images/*.gif"):
         animation.unlink()
     for page in sorted(docs.rglob("*.html")):
         text = page.read_text(encoding="utf-8")
         text = _TIME.sub("20000101T000000.000000Z", _BEACON.sub('src="data:,"', text))
-        numbers: dict[str, str] = {}
-        text = _UUID.sub(lambda match: numbers.setdefault(match[0], f"id-{len(numbers)}"), text)
+        for number, random in enumerate(dict.fromkeys(_UUID.findall(text))):
+            text = text.replace(random, f"id-{number}")
         page.write_text(text, encoding="utf-8")

@@ -135,9 +135,7 @@ def _whole(n_images: int, n_rejects: int, classes: pd.DataFrame) -> pd.DataFrame
     return pd.DataFrame([totals])
 
 
-def _each(
-    evidence: Evidence, broken: pd.Series, describe: Callable[[Any], str]
-) -> Iterator[Offence]:
+def _each(evidence: Evidence, broken: pd.Series, describe: Callable[[Any], str]) -> Iterator[Offence]:
     for row in evidence.images[broken].itertuples():
         yield Offence(str(row.path), str(row.label), describe(row))
 
@@ -164,7 +162,7 @@ def _reject_share(rule: Rule, evidence: Evidence) -> Iterator[Offence]:
     n_files = int(total.images + total.rejects)
     reasons = evidence.rejects["reason"].value_counts()
     listed = ", ".join(f"{n:,} {reason}" for reason, n in sorted(reasons.items()))
-    share = f"{total.reject_share:.1%} of the files are rejects ({int(total.rejects):,} of {n_files:,}"
+    share = f"{100 * total.reject_share:.3g} % of the files are rejects ({int(total.rejects):,} of {n_files:,}"
     yield Offence("", "", f"{share}: {listed})")
 
 
@@ -214,7 +212,8 @@ def _label_conflict(rule: Rule, evidence: Evidence) -> Iterator[Offence]:
 
     def describe(row: Any) -> str:
         other = next(label for label in labels_of[row.sha256] if label != row.label)
-        return f"labelled {row.label!r}, but {first_of[row.sha256, other]} has the same bytes and is {other!r}"
+        same = first_of[row.sha256, other]
+        return f"labelled {row.label!r}, but {same} has the same bytes and is {other!r}"
 
     return _each(evidence, conflicting, describe)
 

@@ -1,4 +1,4 @@
-"""The rules images must keep before anything is trained on them: what is expected, of which frame, how grave it is.
+"""The rules that images must keep before anything is trained on them: what is expected, and how grave it is.
 
 Frames: `images` has one row per image, `classes` one per class, `whole` a single row about all files.
 """
@@ -59,8 +59,8 @@ def make_rules(limits: Limits, severity: Mapping[str, str]) -> list[Rule]:
 
     Args:
         limits: what is allowed.
-        severity: critical, warning or info for each rule that may be weighed; the schema, unreadable images where
-            they are to fail, one picture under two labels and a lone class are always critical.
+        severity: critical, warning or info for each rule that may be weighed; the schema, bad images that are
+            to fail, the same bytes under two labels and a lone class are always critical.
     """
     return [
         _schema(),
@@ -83,6 +83,12 @@ def _in_set(column: str, values: Iterable[str]) -> tuple[str, Mapping[str, Any]]
     return "expect_column_values_to_be_in_set", {"column": column, "value_set": list(values)}
 
 
+def _of_type(column: str, types: Sequence[str]) -> tuple[str, Mapping[str, Any]]:
+    if types == _TEXT:  # pandas' own text type is known to this expectation only
+        return "expect_column_values_to_be_of_type", {"column": column, "type_": "str"}
+    return "expect_column_values_to_be_in_type_list", {"column": column, "type_list": list(types)}
+
+
 def _schema() -> Rule:
     # An empty frame and an all-null column pass most expectations: hence the first and the last ones.
     return Rule(
@@ -93,10 +99,7 @@ def _schema() -> Rule:
             ("expect_table_row_count_to_be_between", {"min_value": 1}),
             ("expect_table_columns_to_match_set", {"column_set": list(COLUMNS), "exact_match": False}),
             ("expect_column_values_to_be_unique", {"column": "path"}),
-            *(
-                ("expect_column_values_to_be_in_type_list", {"column": name, "type_list": types})
-                for name, types in COLUMNS.items()
-            ),
+            *(_of_type(name, types) for name, types in COLUMNS.items()),
             *(
                 ("expect_column_values_to_not_be_null", {"column": name})
                 for name in COLUMNS
@@ -115,7 +118,7 @@ def _about_files(limits: Limits, severity: Mapping[str, str]) -> Iterator[Rule]:
         )  # fmt: skip
     yield Rule(
         "reject_share", severity["reject_share"], "whole",
-        f"at most {limits.max_reject_share:.4g} of the files are rejected",
+        f"at most {100 * limits.max_reject_share:.3g} % of the files are rejected",
         f"mend or remove them, or raise validate.max_reject_share ({limits.max_reject_share:g})",
         (_at_most("reject_share", limits.max_reject_share),),
     )  # fmt: skip
@@ -124,7 +127,8 @@ def _about_files(limits: Limits, severity: Mapping[str, str]) -> Iterator[Rule]:
 def _about_images(limits: Limits, severity: Mapping[str, str]) -> Iterator[Rule]:
     if limits.labels is not None:
         yield Rule(
-            "labels", severity["labels"], "images", f"the labels {', '.join(limits.labels)}, each at least once",
+            "labels", severity["labels"], "images",
+            f"the labels {', '.join(limits.labels)}, each at least once",
             "correct the label or change validate.labels",
             (
                 _in_set("label", limits.labels),

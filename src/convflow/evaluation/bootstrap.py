@@ -23,7 +23,9 @@ from convflow.evaluation.ranking import Floats, Indices
 LEVEL = 0.95
 FEW_GROUPS = 10
 _TAIL = (1 - LEVEL) / 2
-_ELEMENTS = 200_000  # counts held at once, about 1.6 MB: stays in the cache, and 20,000 rows in memory
+_ELEMENTS = 200_000  # counts that stay in the cache (1.6 MB)
+_MOST_ELEMENTS = 2_000_000  # counts held at most; with what is made from them some 150 MB
+_WORTH = 64  # draws at once that make up for what every slice costs anew
 _SCALES = np.linspace(0, 1.6, 65)
 
 
@@ -53,7 +55,8 @@ class Resampling:
     def counts(self) -> Iterator[Floats]:
         """Yield slices of the draws: how often each image stands in each, (b, N)."""
         rng = np.random.default_rng(self.seed)
-        step = max(1, _ELEMENTS // len(self.unit_N))
+        n_images = len(self.unit_N)
+        step = max(1, _ELEMENTS // n_images, min(_WORTH, _MOST_ELEMENTS // n_images))
         for done in range(0, self.n_draws, step):
             n_now = min(step, self.n_draws - done)
             pick_BU = rng.integers(0, self.n_units, (n_now, self.n_units))
@@ -78,8 +81,7 @@ class Resampling:
             found["warning"] = f"one of {self.kind} only: nothing to resample, no intervals"
         elif self.kind == "groups" and self.n_units < FEW_GROUPS:
             found["warning"] = (
-                f"only {self.n_units} groups: the intervals are rough; "
-                f"they want at least {FEW_GROUPS}"
+                f"only {self.n_units} groups: the intervals are rough; they want at least {FEW_GROUPS}"
             )
         return found
 
@@ -132,13 +134,15 @@ def calibration_interval(gap_M: Floats, gap_BM: Floats, n_units: int) -> tuple[f
     The plain ECE adds up absolute gaps, so noise in each bin makes it too high, the draws are higher
     still, and percentiles miss the truth of a well calibrated model nearly always. Here a test is
     turned round instead (Carpenter, Biometrika 86, 1999): an error t times as large as the gaps seen is
-    kept when the ECE seen lies among the middle 95 % of what that error gives once the noise of
-    the draws is added. Where 0 is kept, the interval begins at 0. The estimate is the error that would give
-    the ECE seen as its median. Both speak of the 15 bins' error in the population.
+    kept when the ECE seen lies among the middle 95 % of what that error gives once the noise of the
+    draws is added. Where 0 is kept, the interval begins at 0; it always holds the ECE seen. The estimate
+    is the error that would give the ECE seen as its median. Both speak of the 15 bins' error in the
+    population, not of one with infinitely many bins.
 
     Args:
         gap_M: confidence less accuracy of each bin times its share, as seen.
         gap_BM: the same of each draw.
+        n_units: groups or images drawn, as in `Resampling`.
     """
     if n_units < 2:
         return None
@@ -150,7 +154,7 @@ def calibration_interval(gap_M: Floats, gap_BM: Floats, n_units: int) -> tuple[f
         for scale in _SCALES
     ])  # fmt: skip
     high, middle, low = (_scale_that_gives(seen, given_SQ[:, q]) * seen for q in range(3))
-    return middle, Interval(low, high)
+    return middle, Interval(low, max(high, seen))  # an ECE below its noise is luck
 
 
 def _scale_that_gives(seen: float, given_S: Floats) -> float:

@@ -1,12 +1,14 @@
 """Classification metrics from labels and probabilities, for many bootstrap draws at once; numpy only.
 
-Shape letters: N images, K classes, B draws, M calibration bins. A draw is a row of counts: `count_BN[b, n]` says how often image n stands in
-draw b, so that a metric over thousands of draws is matrix arithmetic. Without counts every image
-stands once and B = 1. Every metric returns floats (B,); NaN says that a draw leaves it undefined.
+Shape letters: N images, K classes, B draws, M calibration bins. A draw is a row of counts:
+`count_BN[b, n]` says how often image n stands in draw b, so that a metric over thousands of draws is
+matrix arithmetic. Without counts every image stands once and B = 1. Every metric returns floats (B,);
+NaN says that a draw leaves it undefined.
 
 Conventions where the literature has several:
     macro means run over the classes present: recall over those among the labels, F1 over those among
-    labels or decisions, ROC-AUC and average precision one-vs-rest over those with images inside (and outside);
+    labels or decisions, ROC-AUC and average precision one-vs-rest over those with images inside (and,
+    for the area, outside);
     brier is the sum over classes, in [0, 2] (twice the one-column binary score);
     ece has 15 bins of equal width (lo, hi] on the probability of the likeliest class;
     log_loss counts a probability of 0 as 2.2e-16.
@@ -50,9 +52,7 @@ class Scored:
                 f"{len(self.label_N)} labels for {n_images} rows of probabilities; run predict again"
             )
         if self.label_N.min() < 0 or self.label_N.max() >= n_classes:
-            raise DataError(
-                f"class index {self.label_N.max()} among {n_classes} classes; run predict again"
-            )
+            raise DataError(f"class index {self.label_N.max()} among {n_classes} classes; run predict again")
         off = float(np.abs(self.prob_NK.sum(axis=1) - 1).max())
         if not off <= 1e-3:
             raise DataError(f"a row of probabilities is off from sum 1 by {off:.3g}; run predict again")
@@ -63,7 +63,7 @@ class Scored:
         return int(self.prob_NK.shape[1])
 
     @cached_property
-    def decided_N(self) -> Indices:
+    def decided(self) -> Indices:
         """The class decided on per image."""
         return self.prob_NK.argmax(axis=1) if self.predicted_N is None else self.predicted_N
 
@@ -74,9 +74,7 @@ class Scored:
         if self.n_classes == 2:
             classes = (1 if self.positive is None else self.positive,)
         present = np.unique(self.label_N)
-        return tuple(
-            Ranked.of(self.label_N == k, self.prob_NK[:, k]) for k in classes if k in present
-        )
+        return tuple(Ranked.of(self.label_N == k, self.prob_NK[:, k]) for k in classes if k in present)
 
     def counts(self, count_BN: Floats | None) -> Floats:
         """`count_BN`, or one draw in which every image stands once."""
@@ -97,7 +95,7 @@ def tally(case: Scored, count_BN: Floats | None = None) -> Tally:
     """Count what every metric of decisions is made of."""
     count_BN = case.counts(count_BN)
     eye = np.eye(case.n_classes)
-    actual_NK, decided_NK = eye[case.label_N], eye[case.decided_N]
+    actual_NK, decided_NK = eye[case.label_N], eye[case.decided]
     return Tally(
         count_BN.sum(axis=1),
         count_BN @ actual_NK,
@@ -109,13 +107,13 @@ def tally(case: Scored, count_BN: Floats | None = None) -> Tally:
 def accuracy(case: Scored, count_BN: Floats | None = None) -> Floats:
     """The share of images decided rightly, in [0, 1]."""
     count_BN = case.counts(count_BN)
-    return ratio(count_BN @ (case.label_N == case.decided_N).astype(float), count_BN.sum(axis=1))
+    return ratio(count_BN @ (case.label_N == case.decided).astype(float), count_BN.sum(axis=1))
 
 
 def weighted_accuracy(case: Scored, weight_N: Floats, count_BN: Floats | None = None) -> Floats:
     """Accuracy in which image n counts `weight_N[n]` (positive) times."""
     count_BN = case.counts(count_BN)
-    return ratio(count_BN @ (weight_N * (case.label_N == case.decided_N)), count_BN @ weight_N)
+    return ratio(count_BN @ (weight_N * (case.label_N == case.decided)), count_BN @ weight_N)
 
 
 def recall(case: Scored, count_BN: Floats | None = None) -> Floats:
@@ -198,7 +196,7 @@ def confidence_bins(sure_N: Floats) -> Indices:
 
 def confusion(case: Scored) -> Indices:
     """How many images of class i were decided for class j, (K, K)."""
-    flat_N = case.label_N * case.n_classes + case.decided_N
+    flat_N = case.label_N * case.n_classes + case.decided
     count = np.bincount(flat_N, minlength=case.n_classes**2)
     return count.astype(np.int64).reshape(case.n_classes, case.n_classes)
 

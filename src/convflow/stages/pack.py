@@ -12,7 +12,7 @@ from convflow.data.packed import Contract, write_contract
 from convflow.data.packing import channels_for, write_pixels
 from convflow.files import whole_folder
 from convflow.params import Section
-from convflow.tables import read_table, write_table
+from convflow.tables import read_about, read_table, write_table
 
 
 class Params(Section):
@@ -26,13 +26,16 @@ class Params(Section):
 def run(root: Path, splits: Path, train: Path, val: Path, test: Path, *, params: Params) -> None:
     """Pack each side into a folder of its own, so that no stage can reach test by accident."""
     members = read_table(splits / "members.parquet")
+    split = read_about(splits / "members.parquet")
     known = members.filter(pc.field("side") != "excluded")
     channels = channels_for(known["mode"].to_pylist()) if params.channels == "auto" else params.channels
     classes = sorted(set(known["label"].to_pylist()))
     contract = Contract(classes, params.size_px, channels, params.fit)
     for side, folder in (("train", train), ("val", val), ("test", test)):
         with whole_folder(folder) as partial:
-            _pack(root, known.filter(pc.field("side") == side), partial, contract)
+            rows = known.filter(pc.field("side") == side)
+            _pack(root, rows, partial, contract)
+            write_table(partial / "rows.parquet", rows, about=split)
 
 
 def _pack(root: Path, rows: pa.Table, folder: Path, contract: Contract) -> None:
@@ -41,5 +44,4 @@ def _pack(root: Path, rows: pa.Table, folder: Path, contract: Contract) -> None:
     labels = [place[label] for label in rows["label"].to_pylist()]
     np.save(folder / "labels.npy", np.asarray(labels, dtype=np.int64))
     np.save(folder / "weights.npy", rows["weight"].to_numpy().astype(np.float32))
-    write_table(folder / "rows.parquet", rows)
     write_contract(folder / "contract.json", contract)

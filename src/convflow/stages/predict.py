@@ -8,7 +8,7 @@ import pyarrow as pa
 from convflow.data.packed import Packed
 from convflow.errors import DataError
 from convflow.learning.predictor import Predictor, load_predictor
-from convflow.tables import read_table, write_table
+from convflow.tables import read_about, read_table, write_table
 
 _KEPT = (
     "path",
@@ -27,7 +27,9 @@ def run(model: Path, val: Path, test: Path, predictions: Path) -> None:
     """Ask the model about every image of val and test; one row each, with all probabilities."""
     predictor = load_predictor(model)
     parts = [_ask(predictor, folder, side) for side, folder in (("val", val), ("test", test))]
-    about = {"classes": predictor.classes, "model": model.name}
+    split = read_about(test / "rows.parquet")
+    protocol = f"one {split.get('method', 'unknown')} split, seed {split.get('seed', '?')}"
+    about = {"classes": predictor.classes, "model": model.name, "protocol": protocol}
     write_table(predictions, pa.concat_tables(parts), about=about)
 
 

@@ -1,0 +1,70 @@
+# Two commands are enough: `make repro` and `make test`. Both build the environment first where it is missing.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+# Every command runs under the settings that keep the tools quiet and inside the project.
+RUN    := $(BIN)/convflow environment --
+# What the demonstration sets need beyond what `convflow init` reads off the images.
+SET_elpv   := --set split.seed=4 --set train.epochs=30 --set train.batch_size=64 \
+              --set train.augment.flips=both --set evaluate.positive=defective
+SET_digits :=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup repro test slow lint format lock ui bench clean
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo; echo "  make repro DATA=digits   the same pipeline on a small set, in about three minutes"
+	@echo "  make test T=tests/test_splitting.py   some of the tests"
+
+setup: $(READY)  ## Build the environment in .venv
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "convflow: needs Python 3.11 to 3.13, found %d.%d; run: make PYTHON=python3.12 ..." % sys.version_info[:2])'
+	$(PYTHON) -m venv --clear $(VENV)
+	@echo "installing the locked environment into $(VENV) (about 6 GB, some minutes)"
+	$(BIN)/python -m pip install --quiet --no-deps --require-virtualenv -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m compileall -q src   # pip has byte-compiled the rest
+	$(BIN)/convflow environment --shell >> $(BIN)/activate
+	@touch $@
+
+repro: $(READY)  ## Run the main job: from images to a registered model
+ifdef DATA
+	$(RUN) dvc repro data/dvc.yaml:$(DATA)
+	$(BIN)/convflow init data/raw/$(DATA) $(SET_$(DATA))
+endif
+	$(RUN) convflow repro
+
+test: $(READY)  ## Run the fast tests
+	$(RUN) pytest $(or $(T),tests) -n 2 -m "not slow"
+
+slow: $(READY)  ## Run the tests that run the real pipeline
+	$(RUN) pytest $(or $(T),tests/slow) -m slow
+
+lint: $(READY)  ## Check style, types and the layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)  ## Put the code in shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock:  ## Resolve requirements.lock anew (needs uv)
+	uv pip compile pyproject.toml --universal --python-version 3.11 --all-extras \
+	    --no-header --no-annotate --no-emit-index-url --upgrade -o requirements.lock
+
+ui: $(READY)  ## Browse runs and models in MLflow, at http://127.0.0.1:5000
+	$(RUN) convflow ui
+
+bench: $(READY)  ## Print the ratios against peers
+	$(RUN) python benchmarks/run.py
+
+clean:  ## Remove what can be made again (not data/raw, mlflow.db or the DVC cache)
+	rm -rf .convflow .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+	rm -rf data/scan data/approved data/splits data/packed models predictions reports
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

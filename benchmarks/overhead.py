@@ -1,0 +1,102 @@
+"""How much of `dvc repro`'s wall time is not the work itself: imports, process starts, hashing, caching.
+
+    python benchmarks/overhead.py            in a copy of the project, nothing cached; at most 25 % on ELPV
+
+DVC starts each stage as `python -m convflow run STAGE ...`. Here a `python` put first on PATH notes when the
+process started, when the stage's own function began and ended, and when the process was done. What is left
+of the wall time of `dvc repro` is DVC's: hashing, copying to the cache, writing dvc.lock.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+# Own dependencies first: in a stage, the imports are paid before `run` is called.
+STOPWATCH = """
+import json, os, sys, time
+started = float(os.environ["STOPWATCH_STARTED"])
+from convflow import cli
+from convflow.environment import quiet_tools
+import pathlib
+quiet_tools(pathlib.Path.cwd())
+import importlib
+stage = sys.argv[4]
+module = importlib.import_module(f"convflow.stages.{stage}")
+run = module.run
+def timed(*args, **kwargs):
+    begun = time.time()
+    try:
+        return run(*args, **kwargs)
+    finally:
+        with open(os.environ["STOPWATCH_LOG"], "a") as log:
+            log.write(json.dumps({"stage": stage, "started": started, "work": time.time() - begun}) + "\\n")
+timed.__signature__ = __import__("inspect").signature(run)
+module.run = timed
+sys.argv = ["convflow", *sys.argv[3:]]
+sys.exit(cli.run(sys.argv[1:]))
+"""
+
+
+def shim(folder: Path, log: Path) -> None:
+    """A `python` that runs stages under the stopwatch and notes when their process ended."""
+    (folder / "stopwatch.py").write_text(STOPWATCH)
+    python = folder / "python"
+    python.write_text(
+        "#!/bin/sh\n"
+        f"export STOPWATCH_LOG={log} STOPWATCH_STARTED=$(date +%s.%N)\n"
+        f"{sys.executable} {folder}/stopwatch.py \"$@\"\n"
+        "status=$?\n"
+        f'echo "{{\\"ended\\": $(date +%s.%N)}}" >> {log}\n'
+        "exit $status\n"
+    )
+    python.chmod(0o755)
+
+
+def copy_project(folder: Path) -> None:
+    """The tracked files as they are in the working tree, in a git repository and an empty cache of their own."""
+    names = subprocess.run(["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    for name in names.splitlines():
+        if name != "dvc.lock" and (PROJECT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(PROJECT / name, folder / name)
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+
+
+def main() -> None:
+    """Run the pipeline once and print a row per stage."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, tools = Path(name) / "project", Path(name) / "tools"
+        folder.mkdir(), tools.mkdir()
+        copy_project(folder)
+        log = Path(name) / "log.jsonl"
+        shim(tools, log)
+        path = os.pathsep.join([str(tools), str(Path(sys.executable).parent), os.environ["PATH"]])
+        started = time.time()
+        subprocess.run([sys.executable, "-m", "dvc", "repro", "-q"], cwd=folder, env=os.environ | {"PATH": path}, check=True)
+        total = time.time() - started
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
+    stages = [begun | ended for begun, ended in zip(lines[::2], lines[1::2], strict=True)]
+    report(stages, total)
+
+
+def report(stages: list[dict[str, float]], total: float) -> None:
+    """Print what each stage spent on its work and on its start, and what DVC took."""
+    print(f"{'stage':<12}{'seconds':>9}{'work':>9}{'start, imports':>16}{'not work':>10}")
+    for stage in stages:
+        seconds = stage["ended"] - stage["started"]
+        rest = seconds - stage["work"]
+        print(f"{stage['stage']:<12}{seconds:>9.1f}{stage['work']:>9.1f}{rest:>16.1f}{rest / seconds:>10.0%}")
+    in_stages = sum(stage["ended"] - stage["started"] for stage in stages)
+    work = sum(stage["work"] for stage in stages)
+    print(f"{'dvc itself':<12}{total - in_stages:>9.1f}{0:>9.1f}{total - in_stages:>16.1f}{1:>10.0%}")
+    print(f"{'all':<12}{total:>9.1f}{work:>9.1f}{total - work:>16.1f}{1 - work / total:>10.0%}  (at most 25 %)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,29 @@
+"""Run every benchmark that this machine can run, one after the other: `make bench`."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+SCRIPTS = {
+    "scanning.py": "scan against a bare Pillow decode",
+    "feeding.py": "batches from packed arrays against ImageFolder and DataLoader",
+    "training_loop.py": "the training loop against a hand-written one",
+    "bootstrap.py": "bootstrap intervals against a loop over scikit-learn",
+    "coverage.py": "do the 95 % intervals hold what they say",
+    "overhead.py": "what dvc repro spends beside the work",
+    "scale.py": "seconds and memory as the number of images grows",
+}
+
+
+def main() -> int:
+    """Run them all; the exit status is the number that failed."""
+    failed = 0
+    for script, title in SCRIPTS.items():
+        print(f"\n== {title} (benchmarks/{script})", flush=True)
+        failed += subprocess.run([sys.executable, HERE / script], check=False).returncode != 0
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

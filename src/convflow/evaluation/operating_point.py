@@ -1,0 +1,85 @@
+"""From probabilities to decisions: the threshold of a two-class task, chosen on val and never on test.
+
+Shape letters: N images, K classes, T candidate thresholds.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convflow.errors import DataError, ParamsError
+from convflow.evaluation.ranking import Floats, Indices, ratio
+
+CRITERIA = ("argmax", "balanced_accuracy", "accuracy", "f1")
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """How to decide: for `positive` from probability `threshold` (in [0, 1]) on, or for the likeliest.
+
+    `value` is what the criterion came to on val, in [0, 1]; all but the criterion are None for argmax.
+    """
+
+    criterion: str
+    positive: int | None = None
+    threshold: float | None = None
+    value: float | None = None
+
+    def decide(self, prob_NK: Floats) -> Indices:
+        """The class decided on per image."""
+        if self.positive is None or self.threshold is None:
+            return np.asarray(prob_NK.argmax(axis=1), dtype=np.int64)
+        is_positive = prob_NK[:, self.positive] >= self.threshold
+        return np.where(is_positive, self.positive, 1 - self.positive).astype(np.int64)
+
+
+def choose_operating_point(
+    label_N: Indices, prob_NK: Floats, *, criterion: str, positive: int
+) -> OperatingPoint:
+    """The threshold with the best `criterion` on these (val) images; the nearest to 0.5 among equals.
+
+    Candidates lie halfway between neighbouring probabilities, so that a picture a hair away falls on the
+    same side. f1 is that of the positive class.
+
+    Raises:
+        ParamsError: a threshold is asked for more than two classes.
+        DataError: val lacks one of the two classes.
+    """
+    if criterion == "argmax":
+        return OperatingPoint("argmax")
+    n_classes = prob_NK.shape[1]
+    if n_classes != 2:
+        raise ParamsError(
+            f"params.yaml: evaluate.operating_point: {criterion} wants two classes, these are "
+            f"{n_classes}; set it to argmax"
+        )
+    is_positive = label_N == positive
+    if is_positive.all() or not is_positive.any():
+        raise DataError(
+            f"val has images of one class only ({len(label_N)} in all), so it cannot choose a threshold; "
+            "set evaluate.operating_point to argmax, or give split.val_fraction more"
+        )
+    threshold_T = _candidates(prob_NK[:, positive])
+    value_T = _values(criterion, is_positive, prob_NK[:, positive], threshold_T)
+    best = np.flatnonzero(value_T >= value_T.max() - 1e-12)
+    chosen = best[np.argmin(np.abs(threshold_T[best] - 0.5))]
+    return OperatingPoint(criterion, positive, float(threshold_T[chosen]), float(value_T[chosen]))
+
+
+def _candidates(score_N: Floats) -> Floats:
+    distinct = np.unique(score_N)
+    between: Floats = np.r_[0.0, (distinct[1:] + distinct[:-1]) / 2, 0.5]
+    return np.unique(between)
+
+
+def _values(criterion: str, is_positive: NDArray[np.bool_], score_N: Floats, threshold_T: Floats) -> Floats:
+    inside, outside = np.sort(score_N[is_positive]), np.sort(score_N[~is_positive])
+    hit_T = (len(inside) - np.searchsorted(inside, threshold_T)).astype(np.float64)
+    passed_T = np.searchsorted(outside, threshold_T).astype(np.float64)
+    false_T = len(outside) - passed_T
+    if criterion == "accuracy":
+        return (hit_T + passed_T) / len(score_N)
+    if criterion == "f1":
+        return ratio(2 * hit_T, hit_T + false_T + len(inside))
+    return (hit_T / len(inside) + passed_T / len(outside)) / 2

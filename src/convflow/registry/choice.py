@@ -1,0 +1,67 @@
+"""Which model answers: the one asked for, else the champion, the challenger, or the only local one."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from convflow.errors import ModelError, ParamsError
+from convflow.params import load_section, read_params
+from convflow.registry.resolve import registered, resolve
+from convflow.registry.store import Store, Tracking, open_store
+
+_IN_ORDER = ("champion", "challenger")
+
+
+@dataclass(frozen=True)
+class Project:
+    """The places of a project that a choice looks at."""
+
+    params: Path = Path("params.yaml")
+    models: Path = Path("models")
+    downloads: Path = Path(".convflow/downloads")
+
+
+def choose_model(asked: str | None, project: Project) -> tuple[Path, str]:
+    """The folder of the model that is to answer, and what to call it.
+
+    Raises:
+        ModelError: none is there, or several are and none is asked for.
+        TrackingError: a registered version that does not exist or cannot be had.
+    """
+    if asked is not None and not asked.startswith("models:"):
+        return _local(Path(asked))
+    if asked is not None:
+        return _resolved(_store(project), asked, project)
+    if project.params.is_file():
+        store, name = _store(project), _registered_name(project)
+        for alias in _IN_ORDER:
+            if registered(store, name, alias):
+                return _resolved(store, f"models:/{name}@{alias}", project)
+    cards = sorted(project.models.glob("*/card.json"))
+    if len(cards) != 1:
+        what = f"{len(cards)} models" if cards else "no model"
+        raise ModelError(
+            f"{what} in {project.models}/ and none registered; run `dvc repro` or give --model FOLDER"
+        )
+    return _local(cards[0].parent)
+
+
+def _store(project: Project) -> Store:
+    return open_store(load_section(project.params, "tracking", Tracking), Path.cwd())
+
+
+def _registered_name(project: Project) -> str:
+    name = (read_params(project.params).get("publish") or {}).get("name")
+    if not isinstance(name, str):
+        raise ParamsError(f"{project.params}: publish.name: give the registered model a name, or use --model")
+    return name
+
+
+def _resolved(store: Store, uri: str, project: Project) -> tuple[Path, str]:
+    found = resolve(store, uri, project.downloads)
+    return found.folder, f"{uri} (version {found.version})"
+
+
+def _local(folder: Path) -> tuple[Path, str]:
+    if not (folder / "card.json").is_file():
+        raise ModelError(f"{folder}: no model folder (no card.json in it); give one such as models/cnn")
+    return folder, str(folder)

@@ -1,0 +1,98 @@
+"""Where a run comes from: commit, lock files, versions. Facts for tags, never part of a key."""
+
+import os
+import platform
+import subprocess
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from convflow import __version__
+from convflow.files import digest_file, digest_json, read_json
+from convflow.registry.store import redact
+
+NONE = "none"
+MAX_DIFF = 256 * 1024
+# dvc.lock is written while the pipeline runs; its own digest is a tag of its own.
+_ALL_BUT_DVC_LOCK = ("--", ":/", ":(top,exclude,glob)**/dvc.lock")
+
+
+@dataclass(frozen=True)
+class GitState:
+    """The commit, whether the files differ from it, and how; `NONE` where there is no repository."""
+
+    commit: str
+    dirty: str
+    diff: str
+
+
+def git_state(root: Path) -> GitState:
+    """Look at the repository `root` lies in; dvc.lock does not count as a change."""
+    commit = _git(root, "rev-parse", "--verify", "HEAD")
+    if commit is None:
+        return GitState(NONE, NONE, "")
+    changes = _git(root, "status", "--porcelain", "--untracked-files=normal", *_ALL_BUT_DVC_LOCK) or ""
+    if not changes.strip():
+        return GitState(commit.strip(), "false", "")
+    diff = _git(root, "diff", "--no-color", "--no-ext-diff", "HEAD", *_ALL_BUT_DVC_LOCK) or ""
+    text = redact(f"{changes}\n{diff}")
+    cut = f"\n... cut at {MAX_DIFF:,} characters\n" if len(text) > MAX_DIFF else ""
+    return GitState(commit.strip(), "true", text[:MAX_DIFF] + cut)
+
+
+def dvc_lock_digest(path: Path, *, but: str) -> str:
+    """Digest of the stages in dvc.lock without stage `but`, which is written only after it has run."""
+    try:
+        stages = (yaml.safe_load(path.read_text(encoding="utf-8")) or {})["stages"]
+        return digest_json({name: stage for name, stage in stages.items() if name != but})
+    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+        return NONE
+
+
+def facts(root: Path, timing: Path) -> dict[str, str]:
+    """Tags on the software and the machine kind a model was trained with."""
+    lock = root / "requirements.lock"
+    return {
+        "convflow.version": __version__,
+        "convflow.python": platform.python_version(),
+        "convflow.torch": version_of("torch"),
+        "convflow.torchvision": version_of("torchvision"),
+        "convflow.requirements_lock": digest_file(lock) if lock.is_file() else NONE,
+        "convflow.dvc_lock": dvc_lock_digest(root / "dvc.lock", but="publish"),
+        "convflow.device": trained_on(timing),
+    }
+
+
+def version_of(distribution: str) -> str:
+    """The installed version of a distribution."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return NONE
+
+
+def trained_on(timing: Path) -> str:
+    """The device named in the timing files; train's word counts most."""
+    for file in sorted(timing.glob("*.json"), key=lambda path: (path.stem != "train", path.name)):
+        record: Any = read_json(file)
+        if isinstance(record, dict) and isinstance(record.get("device"), str):
+            return str(record["device"])
+    return NONE
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    command = ["git", "-C", str(root), "-c", "core.quotePath=false", *arguments]
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            check=True,
+            timeout=60,
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.decode("utf-8", errors="replace")

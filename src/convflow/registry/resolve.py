@@ -1,0 +1,67 @@
+"""From a name such as models:/cells@champion to a verified local model folder."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from convflow.errors import ModelError, TrackingError
+from convflow.files import digest_file, read_json
+from convflow.registry.door import open_door
+from convflow.registry.ledger import find_folder
+from convflow.registry.store import Store
+
+_FORM = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A registered version and the model folder in it."""
+
+    name: str
+    version: str
+    folder: Path
+
+
+def resolve(store: Store, uri: str, downloads: Path) -> Resolved:
+    """Find the model folder of a registered version; remote ones are copied to `downloads` once.
+
+    Raises:
+        TrackingError: the name is malformed, or no such version exists.
+        ModelError: the version's files are missing or not those that were registered.
+    """
+    form = _FORM.fullmatch(uri)
+    if form is None:
+        raise TrackingError(f"{uri}: write models:/NAME@ALIAS or models:/NAME/VERSION")
+    name, alias, version = form["name"], form["alias"] or "", form["version"] or ""
+    found = find_folder(store, name, alias=alias, version=version)
+    if found is None:
+        found = open_door("fetch").fetch(store, uri, downloads)
+    number, folder = found
+    return Resolved(name, number, verified(folder, uri))
+
+
+def registered(store: Store, name: str, alias: str) -> bool:
+    """Whether `alias` of model `name` exists."""
+    if find_folder(store, name, alias=alias) is not None:
+        return True
+    if store.database is not None:
+        return False  # the database could be read, or there is none
+    return bool(open_door("fetch").exists(store, name, alias))
+
+
+def verified(folder: Path, uri: str) -> Path:
+    """The model folder inside an MLflow model, its weights compared with its card.
+
+    Raises:
+        ModelError: no convflow model is inside, or the weights are not those of the card.
+    """
+    cards = sorted(folder.glob("artifacts/*/card.json"))
+    if len(cards) != 1:
+        raise ModelError(f"{uri}: no convflow model in {folder}; name a version that `dvc repro` registered")
+    card = read_json(cards[0])
+    weights = cards[0].parent / card["weights"]["file"]
+    if not weights.is_file() or digest_file(weights) != card["weights"]["sha256"]:
+        raise ModelError(
+            f"{weights}: not the weights that were registered as {uri}; run `dvc repro` to publish anew"
+        )
+    return cards[0].parent

@@ -1,0 +1,112 @@
+"""The model as MLflow serves it: `mlflow.pyfunc` from this file, the package and the model folder; no pickle.
+
+MLflow runs this file by itself, when a model is logged and when one is loaded.
+"""
+
+import base64
+import binascii
+import importlib
+import io
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+
+BATCH = 64
+
+
+class Served(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+    """Encoded images or uint8 arrays in; label, probability and one probability per class out.
+
+    Shape letters: N images, H rows, W columns, C channels, S side, K classes.
+    """
+
+    def load_context(self, context: Any) -> None:
+        """Load the model folder; torch is imported only now, not when the model is logged."""
+        predictor = importlib.import_module("convflow.learning.predictor")
+        self.predictor = predictor.load_predictor(Path(context.artifacts["model"]))
+
+    # MLflow takes no union for a hint and warns at every load about any other than this one.
+    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
+        """Classify.
+
+        Args:
+            context: not used; MLflow passes it.
+            model_input: a table with the column `image` (bytes, base64 text or uint8 arrays), a list of
+                these, or uint8 (N, H, W, C).
+            params: not used.
+
+        Raises:
+            ValueError: an input that is none of these; the text names its position.
+        """
+        cells = _cells(model_input)
+        parts = [self._answer(cells[at : at + BATCH], at) for at in range(0, len(cells), BATCH)]
+        classes = list(self.predictor.classes)
+        prob_NK = np.concatenate(parts) if parts else np.zeros((0, len(classes)), np.float32)
+        best_N = prob_NK.argmax(axis=1)
+        table = {
+            "label": [classes[best] for best in best_N],
+            "probability": prob_NK.max(axis=1, initial=0.0),
+        }
+        table |= {f"p_{name}": prob_NK[:, k] for k, name in enumerate(classes)}
+        return pd.DataFrame(table).astype({name: "float64" for name in table if name != "label"})
+
+    def _answer(self, cells: list[Any], start: int) -> NDArray[np.float32]:
+        images = []
+        for offset, cell in enumerate(cells):
+            try:
+                images.append(self._pixels(cell))
+            except Exception as error:  # noqa: BLE001  whatever is wrong with one image, say which one it is
+                raise ValueError(f"image {start + offset}: {error}") from None
+        answer: NDArray[np.float32] = self.predictor.predict_proba(np.stack(images))
+        return answer
+
+    def _pixels(self, cell: Any) -> NDArray[np.uint8]:
+        """uint8 (S, S, C) as the network takes it; arrays of another size go through the decoder, too."""
+        if isinstance(cell, str):
+            try:
+                cell = base64.b64decode(cell.partition("base64,")[2] or cell, validate=True)
+            except binascii.Error:
+                raise ValueError(f"text that is not base64 ({cell[:20]!r}); send the encoded file") from None
+        if isinstance(cell, (bytes, bytearray, memoryview)):
+            pixels: NDArray[np.uint8] = self.predictor.decode(bytes(cell))
+            return pixels
+        array = _bytes_of(np.asarray(cell))
+        size_px, channels = (self.predictor.card["input"][name] for name in ("size_px", "channels"))
+        if array.shape == (size_px, size_px, channels):
+            return array
+        stream = io.BytesIO()
+        Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array).save(stream, "PNG")
+        return self._pixels(stream.getvalue())
+
+
+def _cells(model_input: Any) -> list[Any]:
+    if isinstance(model_input, dict):
+        return _cells(model_input["image"]) if "image" in model_input else _no_image(list(model_input))
+    if isinstance(model_input, pd.DataFrame):
+        names = list(model_input.columns)
+        return list(model_input["image"]) if "image" in names else _no_image(names)
+    if isinstance(model_input, (str, bytes)):
+        return [model_input]
+    return list(model_input)
+
+
+def _no_image(names: list[Any]) -> list[Any]:
+    raise ValueError(f"no column 'image' among {names}; send encoded images or uint8 arrays under that name")
+
+
+def _bytes_of(array: NDArray[Any]) -> NDArray[np.uint8]:
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or array.shape[-1] not in (1, 3, 4) or array.dtype.kind not in "iu":
+        raise ValueError(f"an array {array.shape} of {array.dtype}; expected whole numbers (H, W, 1, 3 or 4)")
+    if array.size and (array.min() < 0 or array.max() > 255):
+        raise ValueError(f"values {array.min()} to {array.max()}; expected 0 to 255")
+    return array.astype(np.uint8)
+
+
+mlflow.models.set_model(Served())

@@ -1,0 +1,92 @@
+"""Write the files of one model into one MLflow run: parameters, curves, figures, reports, data."""
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.data.code_dataset_source import CodeDatasetSource
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.entities import DatasetInput, InputTag, Metric, Param
+
+from convflow.files import digest_json, read_json
+from convflow.registry.key import Evidence
+from convflow.registry.record import flat_metrics, flat_params, read_history
+from convflow.tables import read_table
+
+_PARAMS_A_CALL, _METRICS_A_CALL = 100, 1000  # MLflow's limits
+_TOO_MANY_FILES = ("data_docs",)  # Great Expectations' own site: 4 MB of fonts, and it needs the network
+
+
+def write_params(client: MlflowClient, run_id: str, params: dict[str, Any]) -> None:
+    """Log all of params.yaml, flattened."""
+    entries = [Param(name, value) for name, value in flat_params(params).items()]
+    for at in range(0, len(entries), _PARAMS_A_CALL):
+        client.log_batch(run_id, params=entries[at : at + _PARAMS_A_CALL])
+
+
+def write_epochs(client: MlflowClient, run_id: str, epochs: list[tuple[int, dict[str, float]]]) -> None:
+    """Log the figures of each epoch as points of a curve."""
+    now = int(time.time() * 1000)
+    points = [Metric(name, value, now, epoch) for epoch, row in epochs for name, value in row.items()]
+    _write_metrics(client, run_id, points)
+
+
+def write_results(client: MlflowClient, run_id: str, evidence: Evidence, model: str) -> None:
+    """Log curves and final figures of `model`, and the files a person would want to look at."""
+    write_epochs(client, run_id, read_history(evidence.model / "history.jsonl"))
+    now = int(time.time() * 1000)
+    figures = read_json(evidence.evaluation / "metrics.json")
+    final = flat_metrics(figures.get(model, figures))  # one part per model, or one model's alone
+    _write_metrics(client, run_id, [Metric(name, value, now, 0) for name, value in final.items()])
+    for name in ("card.json", "history.jsonl"):
+        if (evidence.model / name).is_file():
+            client.log_artifact(run_id, str(evidence.model / name), "model_folder")
+    client.log_artifact(run_id, str(evidence.predictions), "predictions")
+    for place, folder in (
+        ("evaluation", evidence.evaluation),
+        ("validation", evidence.validation),
+        ("timing", evidence.timing),
+    ):
+        _write_folder(client, run_id, folder, place)
+
+
+def write_text(client: MlflowClient, run_id: str, name: str, text: str) -> None:
+    """Log `text` as the artifact `name`."""
+    with tempfile.TemporaryDirectory(prefix="convflow-") as folder:
+        path = Path(folder, Path(name).name)
+        path.write_text(text, encoding="utf-8")
+        client.log_artifact(run_id, str(path), str(Path(name).parent))
+
+
+def write_data(client: MlflowClient, run_id: str, splits: Path, name: str) -> dict[str, str]:
+    """Log which images the model was made from; returns the digests of the data and of their sides."""
+    table = read_table(splits / "members.parquet", columns=["path", "sha256", "label", "side"])
+    rows = sorted(zip(*(table[column].to_pylist() for column in table.column_names), strict=True))
+    data = digest_json([row[:3] for row in rows])
+    sides = digest_json([(row[0], row[3]) for row in rows])
+    counts = {side: sum(row[3] == side for row in rows) for side in sorted({row[3] for row in rows})}
+    source = CodeDatasetSource(tags={"convflow.data": data, "convflow.split": sides})
+    dataset = MetaDataset(source, name=name, digest=data[:36])
+    tags = [
+        InputTag("mlflow.data.context", "training"),
+        *(InputTag(f"n_{k}", str(v)) for k, v in counts.items()),
+    ]
+    client.log_inputs(run_id, [DatasetInput(dataset=dataset._to_mlflow_entity(), tags=tags)])
+    return {"convflow.data": data, "convflow.sides": sides}
+
+
+def _write_folder(client: MlflowClient, run_id: str, folder: Path, place: str) -> None:
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if path.name in _TOO_MANY_FILES or path.name.startswith("."):
+            continue
+        if path.is_dir():
+            client.log_artifacts(run_id, str(path), f"{place}/{path.name}")
+        else:
+            client.log_artifact(run_id, str(path), place)
+
+
+def _write_metrics(client: MlflowClient, run_id: str, points: list[Metric]) -> None:
+    for at in range(0, len(points), _METRICS_A_CALL):
+        client.log_batch(run_id, metrics=points[at : at + _METRICS_A_CALL])
