@@ -53,6 +53,7 @@ def quiet_tools(root: Path) -> None:
 def shell_lines(root: Path) -> str:
     """The same settings as `export` lines for sh, bash and zsh; values that are set already win there too."""
     lines = (
-        f': "${{{name}:={shlex.quote(value)}}}"; export {name}' for name, value in tool_settings(root).items()
+        f'[ "${{{name}+set}}" ] || export {name}={shlex.quote(value)}'
+        for name, value in tool_settings(root).items()
     )
     return "\n".join(lines) + "\n"

@@ -44,5 +44,7 @@ def read_about(path: Path) -> dict[str, Any]:
         metadata = pq.read_schema(path).metadata or {}
     except FileNotFoundError:
         raise DataError(f"{path}: no such table; run `dvc repro` to make it") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path}: not a readable table ({error}); remove it and run `dvc repro`") from None
     about: dict[str, Any] = json.loads(metadata.get(b"convflow", b"{}"))
     return about

@@ -18,8 +18,8 @@ VERSION: str = gx.__version__
 _SITE = "local"
 _TIME = re.compile(r"\d{8}T\d{6}\.\d{6}Z")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-# The page's logo is fetched from the net with the time of the build in its address: it would tell who looked.
-_BEACON = re.compile(r'src="https://great-expectations-web-assets[^"]*"')
+# Logos are fetched from the net, one with the time of the build in its address: that would tell who looked.
+_BEACON = re.compile(r"https://great-expectations-web-assets[^\s\"')]*")
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def _settle(docs: Path) -> None:
         animation.unlink()
     for page in sorted(docs.rglob("*.html")):
         text = page.read_text(encoding="utf-8")
-        text = _TIME.sub("20000101T000000.000000Z", _BEACON.sub('src="data:,"', text))
+        text = _TIME.sub("20000101T000000.000000Z", _BEACON.sub("data:,", text))
         for number, random in enumerate(dict.fromkeys(_UUID.findall(text))):
             text = text.replace(random, f"id-{number}")
         page.write_text(text, encoding="utf-8")

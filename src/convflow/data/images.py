@@ -8,17 +8,21 @@ Every mode Pillow can deliver is handled on purpose:
 |----------------------------|------------------------------------------------------------------|
 | 1, L                       | grey                                                             |
 | RGB, YCbCr, LAB, HSV, CMYK | RGB                                                              |
-| P                          | RGB, or RGBA where the palette has a transparent entry            |
-| RGBA, LA, PA, La, RGBa     | laid over white, as a page would show it                         |
+| P                          | RGB                                                              |
+| RGBA, LA, PA, RGBa         | laid over white, as a page would show it                         |
+| any with a see-through colour or palette entry | the same                                     |
 | I;16 and its byte orders   | the upper 8 of the 16 bits, grey                                 |
 | I (32-bit whole numbers)   | as 16 bits when 0..65535, otherwise refused                      |
 | F (floats)                 | refused: their range is unknown                                  |
-| EXIF orientation           | applied, as a viewer would                                       |
+| EXIF orientation           | applied, as a viewer would; broken EXIF is passed over            |
 | several frames or pages    | the first                                                        |
 """
 
 import io
+import re
+import stat
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,14 +35,16 @@ from convflow.errors import DataError
 Fit = Literal["stretch", "crop", "pad"]
 
 # Formats whose decoders are plain pixels; left out on purpose: those that run a program (EPS, WMF),
-# those that lead to other files, and those nobody photographs in.
+# those that lead to other files, and those nobody photographs in. MPO comes in by way of JPEG.
 SAFE_FORMATS = (
-    "PNG", "JPEG", "MPO", "BMP", "DIB", "GIF", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM", "TGA", "PCX", "QOI",
+    "PNG", "JPEG", "BMP", "DIB", "GIF", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM", "TGA", "PCX", "QOI",
 )  # fmt: skip
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 512 * 1024 * 1024
 
-_WITH_ALPHA = {"RGBA", "LA", "PA", "La", "RGBa"}
+_WITH_ALPHA = {"RGBA", "LA", "PA", "RGBa"}
+# How the files begin of which one with a broken header is still called by its name.
+_BEGINNINGS = {b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
 
 
 class ImageError(DataError):
@@ -48,6 +54,10 @@ class ImageError(DataError):
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
+
+    def __reduce__(self) -> tuple[type["ImageError"], tuple[str, str]]:
+        """How a worker process sends it home."""
+        return type(self), (self.reason, self.detail)
 
 
 def open_image(data: bytes) -> Image.Image:
@@ -67,11 +77,15 @@ def open_image(data: bytes) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # notes on odd metadata; the pixels decide
             image.load()
-            turned = ImageOps.exif_transpose(image)
+            with suppress(Exception):  # broken EXIF turns nothing
+                ImageOps.exif_transpose(image, in_place=True)
+    except MemoryError:
+        raise ImageError(
+            "too-large", f"not enough memory for {image.width:,} x {image.height:,} pixels"
+        ) from None
     except Exception as error:  # noqa: BLE001  decoders raise many types on broken bytes
         raise ImageError("truncated", f"broken or truncated {kind} ({_phrase(error)})") from None
-    turned.format = kind
-    return turned
+    return image
 
 
 def to_pixels(image: Image.Image, *, channels: int) -> Image.Image:
@@ -81,13 +95,16 @@ def to_pixels(image: Image.Image, *, channels: int) -> Image.Image:
         ImageError: for float pixels, or whole numbers beyond 16 bits.
     """
     target = "L" if channels == 1 else "RGB"
-    if image.mode == target:
+    see_through = image.mode in _WITH_ALPHA or "transparency" in image.info
+    if image.mode == target and not see_through:
         return image
     if image.mode.startswith("I"):
         image = _upper_byte(image)
     elif image.mode == "F":
         raise ImageError("unsupported-mode", "float pixels of unknown range; save it as 8 or 16 bits")
-    elif image.mode in _WITH_ALPHA or "transparency" in image.info:
+    elif image.mode == "LAB":
+        image = image.convert("RGB")  # Pillow has no direct way to grey
+    elif see_through:
         rgba = image.convert("RGBA")
         paper = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         image = Image.alpha_composite(paper, rgba)
@@ -122,10 +139,13 @@ def read_bytes(path: Path) -> bytes:
     """Read an image file, looking at its size before its content.
 
     Raises:
-        ImageError: missing, unreadable or too large.
+        ImageError: missing, unreadable (a pipe would wait for its writer for ever) or too large.
     """
     try:
-        n_bytes = path.stat().st_size
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError("unreadable", "not a file but a folder, pipe, socket or device")
+        n_bytes = status.st_size
         if n_bytes > MAX_BYTES:
             raise ImageError("too-large", f"{n_bytes:,} bytes; the limit is {MAX_BYTES:,}")
         return path.read_bytes()
@@ -140,9 +160,12 @@ def _open_header(data: bytes) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return Image.open(io.BytesIO(data), formats=SAFE_FORMATS)
-    except Image.DecompressionBombError:
-        raise ImageError("too-many-pixels", f"over {2 * MAX_PIXELS:,} pixels") from None
+    except Image.DecompressionBombError as error:
+        n_pixels = re.findall(r"\d+", str(error))[0]
+        raise ImageError("too-many-pixels", _too_many(int(n_pixels))) from None
     except UnidentifiedImageError:
+        if kind := next((name for start, name in _BEGINNINGS.items() if data.startswith(start)), None):
+            raise ImageError("truncated", f"broken or truncated {kind} (in its header)") from None
         raise ImageError("not-an-image", f"not an image ({_looks_like(data)})") from None
     except Exception as error:  # noqa: BLE001  a hostile header may raise anything
         raise ImageError("truncated", f"broken header ({_phrase(error)})") from None
@@ -151,18 +174,21 @@ def _open_header(data: bytes) -> Image.Image:
 def _check_pixels(image: Image.Image) -> None:
     n_pixels = image.width * image.height
     if n_pixels > MAX_PIXELS:
-        raise ImageError(
-            "too-many-pixels",
-            f"{image.width:,} x {image.height:,} = {n_pixels / 1e6:.0f} megapixels; "
-            f"the limit is {MAX_PIXELS / 1e6:.0f}",
-        )
+        raise ImageError("too-many-pixels", _too_many(n_pixels))
+
+
+def _too_many(n_pixels: int) -> str:
+    return f"{n_pixels / 1e6:,.0f} megapixels; the limit is {MAX_PIXELS / 1e6:,.0f}"
 
 
 def _upper_byte(image: Image.Image) -> Image.Image:
     values = np.asarray(image)
     if values.size and (values.min() < 0 or values.max() > 65535):
         raise ImageError("unsupported-mode", "whole numbers beyond 16 bits; save it as 8 or 16 bits")
-    return Image.fromarray((values >> 8).astype(np.uint8))
+    upper = (values >> 8).astype(np.uint8)
+    if (see_through := image.info.get("transparency")) is not None:
+        upper[values == see_through] = 255
+    return Image.fromarray(upper)
 
 
 def _fitted(image: Image.Image, size_px: int, channels: int, fit: Fit) -> NDArray[np.uint8]:

@@ -39,7 +39,11 @@ class Probe:
 
 @dataclass(frozen=True)
 class Rows:
-    """What the probes may see of N images; `key_N` ties those that belong together (for the interval)."""
+    """What the probes may see of N images.
+
+    `names` are the classes, in the order `label_N` counts them; `key_N` ties images that belong together
+    (for the interval).
+    """
 
     paths: Sequence[str]
     label_N: NDArray[np.int64]
@@ -56,38 +60,34 @@ class Rows:
         )  # fmt: skip
 
 
-def file_order(paths: Sequence[str], labels: Sequence[str]) -> NDArray[np.float64]:
-    """Rank of each file among all, in natural order of its name without its class, as float (N,).
+def file_order(paths: Sequence[str], names: Sequence[str]) -> NDArray[np.float64]:
+    """Rank of each file among all, in natural order of its path without class names, as float (N,).
 
-    The class is taken out of the name (a folder per class, or `cat.1.png`), because a name made from
-    the label says nothing of how the pictures were taken; the number in it does.
+    Class names are taken out (a folder per class, or `cat.1.png`), because a name made from the label
+    says nothing of how the pictures were taken; the number in it does. `cat.1` and `dog.1` rank equal.
     """
-    keys = [(natural_key(_nameless(path, label)), path) for path, label in zip(paths, labels, strict=True)]
-    rank = np.empty(len(paths))
-    rank[sorted(range(len(paths)), key=keys.__getitem__)] = np.arange(len(paths))
-    return rank
+    keys = [natural_key(name) for name in nameless(paths, names)]
+    place = {key: rank for rank, key in enumerate(sorted(set(keys)))}
+    return np.asarray([place[key] for key in keys], dtype=np.float64)
 
 
-def probe_all(
-    train: Rows, held: Rows, labels: tuple[Sequence[str], Sequence[str]], *, seed: int
-) -> list[Probe]:
+def probe_all(train: Rows, held: Rows, *, seed: int) -> list[Probe]:
     """Fit the four probes on `train`, ask them about `held`; the strongest comes first.
 
     Args:
         train: what may be learnt from.
         held: the images of val and test.
-        labels: the class names of both, row by row.
         seed: of the interval's draws.
     """
     majority = np.bincount(train.label_N).argmax()
     hit_by_majority = held.label_N == majority
-    order = file_order([*train.paths, *held.paths], [*labels[0], *labels[1]])
+    order = file_order([*train.paths, *held.paths], train.names)
     order_fit, order_ask = np.split(order[:, None], [len(train.paths)])
     guesses: dict[str, tuple[str, Callable[[], NDArray[np.int64]]]] = {
         "file order": ("which files lie next to it", lambda: _nearest(order_fit, train.label_N, order_ask)),
         "path": (
             "folder and name, digits and class taken out",
-            lambda: _look_up(_patterns(train, labels[0]), train.label_N, _patterns(held, labels[1])),
+            lambda: _look_up(_patterns(train), train.label_N, _patterns(held)),
         ),
         "file": ("bytes, width, height", lambda: _boosted(train.file_NF, train.label_N, held.file_NF)),
         "brightness": (
@@ -108,21 +108,34 @@ def sentence(probes: Sequence[Probe], majority: float, margin: float) -> str:
     verdict = "TRIPPED" if worst.gain_low > margin else "clear"
     return (
         f"leak probe {verdict}: {worst.name} ({worst.sees}) alone tells the label in {worst.accuracy:.1%} "
-        f"of the held-out images, always naming the commonest class in {majority:.1%}; gain {worst.gain:+.2f} "
-        f"[{worst.gain_low:+.2f}, {worst.gain_high:+.2f}] of what is left to gain, limit {margin:.2f}"
+        f"of the held-out images, always naming the commonest class in {majority:.1%}; "
+        f"gain {worst.gain:+.2f} [{worst.gain_low:+.2f}, {worst.gain_high:+.2f}] of what is left to gain, "
+        f"limit {margin:.2f}"
     )
 
 
-def _nameless(path: str, label: str) -> str:
-    folders = [part for part in PurePosixPath(path).parts[:-1] if part != label]
-    name = re.sub(re.escape(label), "", PurePosixPath(path).stem, flags=re.IGNORECASE)
-    return "/".join([*folders, name])
+def nameless(paths: Sequence[str], names: Sequence[str]) -> list[str]:
+    """`paths` without suffix and without any of the class `names`.
+
+    All names go from all paths, whatever the image's own label: what is left must not depend on it.
+    """
+    by_length = sorted(names, key=lambda name: (-len(name), name))
+    pattern = re.compile("|".join(_as_token(name) for name in by_length), re.IGNORECASE)
+    return [pattern.sub("", PurePosixPath(path).with_suffix("").as_posix()) for path in paths]
 
 
-def _patterns(rows: Rows, labels: Sequence[str]) -> list[str]:
+def _as_token(name: str) -> str:
+    """A pattern for `name`; one short or made of digits counts only where it stands alone."""
+    if len(name) > 2 and not name.isdecimal():
+        return re.escape(name)
+    same_kind = r"\d" if name.isdecimal() else r"[^\W\d_]"
+    return f"(?<!{same_kind}){re.escape(name)}(?!{same_kind})"
+
+
+def _patterns(rows: Rows) -> list[str]:
     return [
-        re.sub(r"\d+", "#", _nameless(path, label)) + PurePosixPath(path).suffix.lower()
-        for path, label in zip(rows.paths, labels, strict=True)
+        re.sub(r"\d+", "#", name) + PurePosixPath(path).suffix.lower()
+        for name, path in zip(nameless(rows.paths, rows.names), rows.paths, strict=True)
     ]
 
 
@@ -163,11 +176,10 @@ def _judge(
     n_families = int(family_N.max()) + 1
     sums_F3 = np.zeros((n_families, 3))
     np.add.at(sums_F3, family_N, np.column_stack([hit_N, majority_N, np.ones(len(hit_N))]))
-    gains = np.empty(_DRAWS)
-    generator = np.random.default_rng(seed)
-    for index in range(_DRAWS):
-        hits, by_majority, n_rows = sums_F3[generator.integers(n_families, size=n_families)].sum(axis=0)
-        gains[index] = _gain(hits / n_rows, by_majority / n_rows)
+    # Families with the same sums are drawn by their number: the same draws, without a loop over families.
+    kinds_U3, n_U = np.unique(sums_F3, axis=0, return_counts=True)
+    drawn_BU = np.random.default_rng(seed).multinomial(n_families, n_U / n_families, size=_DRAWS)
+    gains = [_gain(hits / n, majority / n) for hits, majority, n in (drawn_BU @ kinds_U3).tolist()]
     low, high = np.quantile(gains, [0.025, 0.975])
     accuracy = float(hit_N.mean())
     return Probe(name, sees, accuracy, _gain(accuracy, float(majority_N.mean())), float(low), float(high))

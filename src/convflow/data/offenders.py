@@ -1,19 +1,14 @@
-"""Which images, classes and files break a rule: measured column by column, named with value and reason."""
+"""Which images, classes and files break a rule: each named, with the value and the reason."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from convflow.data.duplicates import bits_apart, near_duplicate_pairs
-from convflow.data.rules import COLUMNS, MAY_BE_NULL, Rule
-from convflow.errors import DataError
-
-# A flat picture has no gradient to hash; below this spread (grey levels) it is not compared.
-MIN_SPREAD = 2.0
+from convflow.data.duplicates import bits_apart
+from convflow.data.evidence import Evidence
+from convflow.data.rules import Rule
 
 
 class Offence(NamedTuple):
@@ -22,117 +17,12 @@ class Offence(NamedTuple):
     path: str
     label: str
     detail: str
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """The frames that rules are asked of, and what is known about each column."""
-
-    images: pd.DataFrame  # the scan's rows and measured columns
-    classes: pd.DataFrame  # label, images
-    whole: pd.DataFrame  # one row of totals
-    rejects: pd.DataFrame  # path, label, reason, detail
-    lacking: Mapping[str, str]  # column -> why no rule can rely on it
-    closest: NDArray[np.int64]  # (N,) the earliest look-alike of each image, or -1
-    too_alike: str  # why look-alikes were not looked for, or ""
-
-    def unchecked(self, rule: Rule) -> str:
-        """Why `rule` cannot be checked, or an empty string."""
-        reasons = [self.lacking[name] for name in rule.needs if name in self.lacking]
-        if "dhash" in rule.needs and self.too_alike:
-            reasons.append(self.too_alike)
-        return reasons[0] if reasons else ""
-
-
-def gather(
-    images: pd.DataFrame, rejects: pd.DataFrame, classes: Mapping[str, int], *, distance: int
-) -> Evidence:
-    """Measure what the rules ask about.
-
-    Args:
-        images: the scan's rows, one per readable image.
-        rejects: the scan's rejects.
-        classes: class names, those without an image included.
-        distance: bits; pictures whose hashes are at most this far apart look alike.
-    """
-    lacking = _lacking(images)
-    usable = set(COLUMNS) - set(lacking)
-    images = images.copy(deep=False)
-    closest, too_alike = np.full(len(images), -1, dtype=np.int64), ""
-    if {"width", "height"} <= usable:
-        sides = images[["width", "height"]]
-        images["short_side_px"] = sides.min(axis=1)
-        images["aspect"] = sides.max(axis=1) / sides.min(axis=1)
-    if {"sha256", "label"} <= usable:
-        images["labels_of_its_bytes"] = images.groupby("sha256")["label"].transform("nunique")
-        images["earlier_copies"] = images.groupby(["sha256", "label"]).cumcount()
-        if {"dhash", "brightness_spread"} <= usable:
-            try:
-                closest = _mark_look_alikes(images, distance)
-            except DataError as error:
-                too_alike = str(error)
-    of_class = _classes(images, classes, counted="label" in usable)
-    whole = _whole(len(images), len(rejects), of_class)
-    return Evidence(images, of_class, whole, rejects, lacking, closest, too_alike)
+    remedy: str = ""  # where it is another than the rule's
 
 
 def offences(rule: Rule, evidence: Evidence) -> list[Offence]:
     """Name everything that breaks `rule`, in the order of the paths; the remedy is the rule's."""
     return list(_FINDERS[rule.name](rule, evidence))
-
-
-def _lacking(images: pd.DataFrame) -> dict[str, str]:
-    lacking = {}
-    for name, types in COLUMNS.items():
-        if name not in images:
-            lacking[name] = f"column {name!r} is missing"
-        elif str(images[name].dtype) not in types:
-            lacking[name] = f"column {name!r} holds {images[name].dtype}, not {types[0]}"
-        elif name not in MAY_BE_NULL and images[name].isna().any():
-            lacking[name] = f"column {name!r} has {int(images[name].isna().sum()):,} empty cells"
-    return lacking
-
-
-def _mark_look_alikes(images: pd.DataFrame, distance: int) -> NDArray[np.int64]:
-    """Count each image's earlier look-alikes of other bytes; returns the index of the first, or -1."""
-    textured = np.flatnonzero(images["brightness_spread"].to_numpy() >= MIN_SPREAD)
-    hashes = images["dhash"].iloc[textured].tolist()
-    pairs = textured[near_duplicate_pairs(hashes, distance=distance)]
-    bytes_of = pd.factorize(images["sha256"])[0]
-    label_of = pd.factorize(images["label"])[0]
-    pairs = pairs[bytes_of[pairs[:, 0]] != bytes_of[pairs[:, 1]]]
-    otherwise = pairs[label_of[pairs[:, 0]] != label_of[pairs[:, 1]]]
-    n = len(images)
-    images["earlier_look_alikes"] = np.bincount(pairs[:, 1], minlength=n)
-    images["earlier_look_alikes_labelled_otherwise"] = np.bincount(otherwise[:, 1], minlength=n)
-    closest = np.full(n, n, dtype=np.int64)
-    np.minimum.at(closest, pairs[:, 1], pairs[:, 0])
-    # Where labels differ, that partner is the one to look at.
-    closest[otherwise[:, 1]] = n
-    np.minimum.at(closest, otherwise[:, 1], otherwise[:, 0])
-    return np.where(closest == n, -1, closest)
-
-
-def _classes(images: pd.DataFrame, known: Mapping[str, int], *, counted: bool) -> pd.DataFrame:
-    counts = dict.fromkeys(known, 0)
-    if counted:
-        counts |= {str(name): int(n) for name, n in images["label"].value_counts().items()}
-    names = sorted(counts)
-    frame = pd.DataFrame({"label": pd.Series(names, dtype="str")})
-    frame["images"] = pd.Series([counts[name] for name in names], dtype="int64")
-    return frame
-
-
-def _whole(n_images: int, n_rejects: int, classes: pd.DataFrame) -> pd.DataFrame:
-    filled = classes.loc[classes["images"] > 0, "images"]
-    totals = {
-        "images": n_images,
-        "rejects": n_rejects,
-        "reject_share": n_rejects / max(n_images + n_rejects, 1),
-        "classes": len(filled),
-        "imbalance": float(filled.max() / filled.min()) if len(filled) else 1.0,
-    }
-    return pd.DataFrame([totals])
 
 
 def _each(evidence: Evidence, broken: pd.Series, describe: Callable[[Any], str]) -> Iterator[Offence]:
@@ -154,7 +44,10 @@ def _schema(rule: Rule, evidence: Evidence) -> Iterator[Offence]:
 
 def _bad_images(rule: Rule, evidence: Evidence) -> Iterator[Offence]:
     for row in evidence.rejects.fillna("").itertuples():
-        yield Offence(str(row.path), str(row.label), str(row.detail or row.reason))
+        detail, _, remedy = str(row.detail or row.reason).partition("; ")
+        if remedy:  # the scan knew a better one
+            remedy += ", or set validate.on_bad_image: quarantine"
+        yield Offence(str(row.path), str(row.label), detail, remedy)
 
 
 def _reject_share(rule: Rule, evidence: Evidence) -> Iterator[Offence]:
@@ -162,7 +55,9 @@ def _reject_share(rule: Rule, evidence: Evidence) -> Iterator[Offence]:
     n_files = int(total.images + total.rejects)
     reasons = evidence.rejects["reason"].value_counts()
     listed = ", ".join(f"{n:,} {reason}" for reason, n in sorted(reasons.items()))
-    share = f"{100 * total.reject_share:.3g} % of the files are rejects ({int(total.rejects):,} of {n_files:,}"
+    share = (
+        f"{100 * total.reject_share:.3g} % of the files are rejects ({int(total.rejects):,} of {n_files:,}"
+    )
     yield Offence("", "", f"{share}: {listed})")
 
 
@@ -232,7 +127,10 @@ def _near(column: str) -> Callable[[Rule, Evidence], Iterator[Offence]]:
         for index in np.flatnonzero(images[column].to_numpy() > 0):
             other = evidence.closest[index]
             bits = bits_apart(dhash[index], dhash[other])
-            detail = f"looks like {path[other]} (labelled {label[other]!r}, {bits} of 256 bits apart)"
+            detail = f"labelled {label[index]!r}, looks like {path[other]}, labelled {label[other]!r}"
+            if label[index] == label[other]:
+                detail = f"looks like {path[other]}"
+            detail += f" ({bits} of 256 bits apart)"
             yield Offence(path[index], label[index], detail)
 
     return find
@@ -250,7 +148,8 @@ def _class_size(rule: Rule, evidence: Evidence) -> Iterator[Offence]:
     classes = evidence.classes
     for row in classes[classes["images"] < rule.asks[0][1]["min_value"]].itertuples():
         amount = {0: "no image", 1: "1 image"}.get(row.images, f"{row.images:,} images")
-        yield Offence("", str(row.label), f"class {row.label!r} has {amount}")
+        remedy = "" if row.images else "add some or remove the class"
+        yield Offence("", str(row.label), f"class {row.label!r} has {amount}", remedy)
 
 
 def _imbalance(rule: Rule, evidence: Evidence) -> Iterator[Offence]:

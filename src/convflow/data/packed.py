@@ -47,13 +47,18 @@ class Packed:
             DataError: a part is missing, or the parts do not agree in N.
         """
         self.folder = folder
-        self.contract = Contract(**read_json(folder / "contract.json"))
         try:
+            self.contract = Contract(**read_json(folder / "contract.json"))
             self.pixels: NDArray[np.uint8] = np.load(folder / "pixels.npy", mmap_mode="r")
             self.labels: NDArray[np.int64] = np.load(folder / "labels.npy")
             self.weights: NDArray[np.float32] = np.load(folder / "weights.npy")
-        except (OSError, ValueError) as error:
-            raise DataError(f"{folder}: not a whole packed folder ({error}); run `dvc repro pack`") from None
+        except (OSError, ValueError, EOFError, TypeError) as error:
+            raise DataError(
+                f"{folder}: not a whole packed folder ({error}); run `dvc repro -f pack`"
+            ) from None
+        side, n_channels = self.contract.size_px, self.contract.channels
+        if self.pixels.dtype != np.uint8 or self.pixels.shape[1:] != (side, side, n_channels):
+            raise DataError(f"{folder}: pixels are not as contract.json says; run `dvc repro -f pack`")
         if not len(self.pixels) == len(self.labels) == len(self.weights):
             raise DataError(f"{folder}: pixels, labels and weights differ in number; run `dvc repro -f pack`")
 

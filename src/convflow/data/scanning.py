@@ -6,17 +6,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import PIL
 import pyarrow as pa
 from tqdm import tqdm
 
+from convflow import __version__
 from convflow.data.layout import Labelled, Layout, Reject
 from convflow.data.measuring import Measured, measure
 from convflow.data.workers import map_in_processes
 from convflow.errors import DataError
-from convflow.tables import read_table, write_table
+from convflow.tables import read_about, read_table, write_table
 
 # A file touched this shortly before it was measured could change again without a new time stamp.
 _SETTLED_NS = 2_000_000_000
+# Another decoder may see another picture.
+_DECODER = {"convflow": __version__, "pillow": PIL.__version__}
+# Reasons that may pass while the file stays as it is: permissions, a missing disk, too little memory.
+_PASSING = ("missing", "unreadable", "too-large")
 
 REJECT_SCHEMA = pa.schema({name: pa.string() for name in ("path", "label", "reason", "detail")})
 ROW_SCHEMA = pa.schema(
@@ -129,6 +135,8 @@ def _recall(memory: Path) -> dict[tuple[str, Stamp], Measured]:
     if not memory.is_file():
         return {}
     try:
+        if read_about(memory) != _DECODER:
+            return {}
         columns = read_table(memory).to_pydict()
         paths = columns.pop("path")
         stamps = zip(
@@ -142,10 +150,14 @@ def _recall(memory: Path) -> dict[tuple[str, Stamp], Measured]:
 
 def _remember(memory: Path, paths: list[str], stamps: list[Stamp], measured: list[Measured]) -> None:
     newest = time.time_ns() - _SETTLED_NS
-    keep = [index for index, stamp in enumerate(stamps) if 0 < stamp[1] < newest]
+    keep = [
+        index
+        for index, (stamp, seen) in enumerate(zip(stamps, measured, strict=True))
+        if 0 < stamp[1] < newest and seen.reason not in _PASSING
+    ]
     columns: dict[str, list[Any]] = {"path": [paths[index] for index in keep]}
     for place, name in enumerate(("stat_size", "stat_time", "stat_inode")):
         columns[name] = [stamps[index][place] for index in keep]
     for place, name in enumerate(Measured._fields):
         columns[name] = [measured[index][place] for index in keep]
-    write_table(memory, pa.table(columns))
+    write_table(memory, pa.table(columns), about=_DECODER)

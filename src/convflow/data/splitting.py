@@ -7,7 +7,7 @@ where a new image ties two old ones together.
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,7 +63,7 @@ def families(
     """
     pairs = [_star(sha256), _star(group)]
     textured = np.flatnonzero(spread_N >= MIN_SPREAD)
-    near = near_duplicate_pairs([dhash[index] for index in textured], distance=distance)
+    near = near_duplicate_pairs([dhash[index] for index in textured.tolist()], distance=distance)
     pairs.append(textured[near])
     return components(len(sha256), np.concatenate(pairs))
 
@@ -85,16 +85,16 @@ def assign_by_hash(
     fractions: Fractions,
     *,
     seed: int,
-    before: Mapping[str, str],
+    before: Sequence[str | None],
 ) -> tuple[list[str], list[str]]:
     """Give each family a side: the one its members had before, else the one its hash says.
 
     Args:
         family_N: as `families` numbers them.
-        key: N stable names: the group's where there is one, else the label and the file's digest.
+        key: N stable names: the group's where there is one, else the file's digest.
         fractions: expected shares of the sides.
         seed: of this split alone.
-        before: side by key, from the last split with the same settings.
+        before: N sides from the last split with the same settings, None for new images.
 
     Returns:
         sides and reasons, N each. A family that holds images with different earlier sides keeps each
@@ -105,18 +105,14 @@ def assign_by_hash(
         members[int(family)].append(index)
     sides, why = [""] * len(key), [""] * len(key)
     for family_members in members.values():
-        earlier = {before[key[index]] for index in family_members if key[index] in before}
-        leader = min((key[index] for index in family_members), key=lambda name: draw(seed, name))
+        earlier = sorted({side for index in family_members if (side := before[index])})
+        lowest = min(draw(seed, key[index]) for index in family_members)
         for index in family_members:
-            if len(earlier) > 1:
-                sides[index] = before.get(key[index], EXCLUDED)
-                why[index] = (
-                    ""
-                    if key[index] in before
-                    else f"nearly the same as images in {' and '.join(sorted(earlier))}"
-                )
+            if len(earlier) < 2:
+                sides[index] = earlier[0] if earlier else fractions.side(lowest)
             else:
-                sides[index] = next(iter(earlier), fractions.side(draw(seed, leader)))
+                sides[index] = before[index] or EXCLUDED
+                why[index] = "" if before[index] else f"resembles or groups with {' and '.join(earlier)}"
     return sides, why
 
 

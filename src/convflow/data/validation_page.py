@@ -36,7 +36,7 @@ th, td { text-align: left; vertical-align: top; padding: .4rem .75rem .4rem 0; o
   border-bottom: 1px solid var(--line); }
 thead th { color: var(--soft); font-size: .875rem; font-weight: 600; }
 td.number { text-align: right; white-space: nowrap; }
-.state, .rules tbody th { white-space: nowrap; font-weight: 600; }
+.state, .rules tbody th { white-space: nowrap; font-weight: 600; } .observed { min-width: 9rem; }
 .bars th { width: 30%; font-weight: 400; } .bars td.number { width: 1%; }
 .bars td, .bars th { border: 0; padding-block: .15rem; vertical-align: middle; }
 .bar { background: var(--bar); height: .9rem; min-width: 1px; border-radius: 0 .2rem .2rem 0; }
@@ -104,9 +104,10 @@ def _totals(verdict: Verdict) -> str:
 
 
 def _rules(verdict: Verdict) -> str:
+    # The roles are said out loud: where the narrow layout makes blocks of the cells, browsers forget them.
     rows = "".join(map(_rule_row, [*verdict.broken, *(f for f in verdict.findings if f.passed)]))
     return (
-        '<h2>Rules</h2><table class="rules"><thead><tr><th scope="col">Rule</th>'
+        '<h2>Rules</h2><table class="rules" role="table"><thead><tr role="row"><th scope="col">Rule</th>'
         '<th scope="col">Outcome</th><th scope="col">Expected</th><th scope="col">Found</th></tr></thead>'
         f"<tbody>{rows}</tbody></table>"
     )
@@ -115,13 +116,16 @@ def _rules(verdict: Verdict) -> str:
 def _rule_row(finding: Finding) -> str:
     rule = finding.rule
     if finding.passed:
-        state = '<td class="state good">✓ kept</td>'
+        state = '<td role="cell" class="state good">✓ kept</td>'
+    elif rule.severity == "info":
+        state = '<td role="cell" class="state info">• noted</td>'
     else:
-        state = f'<td class="state {rule.severity}">✗ broken, {rule.severity}</td>'
+        state = f'<td role="cell" class="state {rule.severity}">✗ broken, {rule.severity}</td>'
     named = _title(finding)
     name = f'<a href="#{rule.name}">{named}</a>' if finding.offences else named
-    seen = f'<td class="observed">{escape(finding.observed)}</td>'
-    return f'<tr><th scope="row">{name}</th>{state}<td>{escape(rule.expected)}</td>{seen}</tr>'
+    seen = f'<td role="cell" class="observed">{escape(finding.observed)}</td>'
+    head = f'<th scope="row" role="rowheader">{name}</th>'
+    return f'<tr role="row">{head}{state}<td role="cell">{escape(rule.expected)}</td>{seen}</tr>'
 
 
 def _title(finding: Finding) -> str:
@@ -147,7 +151,8 @@ def _files(offences: list[Offence]) -> str:
     lines = []
     for offence in offences[:N_LISTED]:
         path = f"<code>{escape(offence.path)}</code>: " if offence.path else ""
-        lines.append(f"<li>{path}{escape(offence.detail)}</li>")
+        remedy = f'; <span class="soft">{escape(offence.remedy)}</span>' if offence.remedy else ""
+        lines.append(f"<li>{path}{escape(offence.detail)}{remedy}</li>")
     if len(offences) > N_LISTED:
         rest = len(offences) - N_LISTED
         lines.append(f'<li class="soft">and {rest:,} more in <a href="problems.csv">problems.csv</a></li>')

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from convflow.data.evidence import Evidence
 from convflow.data.expectations import VERSION, Answer, ask
-from convflow.data.offenders import Evidence, Offence, offences
+from convflow.data.offenders import Offence, offences
 from convflow.data.rules import CRITICAL, INFO, SEVERITIES, Rule
 
 N_EXAMPLES = 5
+_UNITS = {"size": "px", "aspect": "times", "class_size": "images"}
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,8 @@ class Finding:
         return [f"{who(offence)}{self.told(offence)}" for offence in self.offences]
 
     def told(self, offence: Offence) -> str:
-        """What is wrong, and the remedy; a reject may bring the first half of its own."""
-        remedy = self.rule.remedy
-        if ";" in offence.detail and self.rule.name == "bad_images":
-            remedy = remedy.split(", ")[-1]
-            return f"{offence.detail}, {remedy}"
-        return f"{offence.detail}; {remedy}"
+        """What is wrong, and the remedy."""
+        return f"{offence.detail}; {offence.remedy or self.rule.remedy}"
 
 
 @dataclass(frozen=True)
@@ -107,20 +103,23 @@ def _finding(rule: Rule, answers: Sequence[Answer], evidence: Evidence, unchecke
 
 def _observed(rule: Rule, evidence: Evidence, n_found: int) -> str:
     """What was seen, in a few words; numbers also where the rule holds."""
-    column = next((str(ask[1]["column"]) for ask in rule.asks if "column" in ask[1]), "")
     if rule.frame == "whole":
-        return f"{float(evidence.whole[column].iloc[0]):.4g}"
-    if rule.name in ("size", "aspect", "class_size") and len(frame := _frame_of(rule, evidence)):
-        values = frame[column].to_numpy(dtype=np.float64)
-        return f"{values.min():.4g} to {values.max():.4g}"
-    if rule.name in ("modes", "labels") and not evidence.images.empty:
-        seen = sorted(set(evidence.images[column].astype(str)))
+        total = evidence.whole.iloc[0]
+        return {
+            "bad_images": f"{int(total.rejects):,} rejected",
+            "reject_share": f"{100 * total.reject_share:.3g} %",
+            "two_classes": f"{int(total.classes):,} with images",
+            "imbalance": f"{total.imbalance:.4g} times",
+        }[rule.name]
+    column = str(rule.asks[0][1].get("column", ""))
+    frame = evidence.classes if rule.frame == "classes" else evidence.images
+    if rule.name in _UNITS and len(frame):
+        least, most = f"{frame[column].min():.6g}", f"{frame[column].max():.6g}"
+        return f"{least if least == most else f'{least} to {most}'} {_UNITS[rule.name]}"
+    if rule.name in ("modes", "labels"):
+        seen = sorted(set(frame[column]))
         return ", ".join(seen[:12]) + (f" and {len(seen) - 12:,} more" if len(seen) > 12 else "")
-    return "none" if n_found == 0 else f"{n_found:,} found"
-
-
-def _frame_of(rule: Rule, evidence: Evidence) -> Any:
-    return evidence.classes if rule.frame == "classes" else evidence.images
+    return {0: "no exception", 1: "1 exception"}.get(n_found, f"{n_found:,} exceptions")
 
 
 def who(offence: Offence) -> str:

@@ -44,13 +44,14 @@ class Augment:
             generator: on the CPU, so that the draws are the same on every device.
 
         Returns:
-            float32, 0..255 (brightness may lead a little beyond).
+            float32, channels last, 0..255 (brightness and contrast may lead beyond).
         """
         draws = torch.rand(len(image_BCSS), 8, generator=generator).to(image_BCSS.device, non_blocking=True)
         image = image_BCSS.float()
         if self.rotate_degrees or self.shift or self.scale:
             grid = F.affine_grid(self._affine(draws), list(image.shape), align_corners=False)
             image = F.grid_sample(image, grid, padding_mode="border", align_corners=False)
+            image = image.contiguous(memory_format=torch.channels_last)  # grid_sample drops it
         elif self.flips != "none":
             image = self._flip(image, draws)
         if self.brightness or self.contrast:

@@ -29,13 +29,22 @@ class Batches:
         """How many images there are."""
         return len(self.labels)
 
+    def n_batches(self, batch_size: int) -> int:
+        """How many batches an epoch has."""
+        return len(_parts(torch.arange(len(self)), batch_size))
+
     def epoch(self, order_N: Tensor, batch_size: int) -> Iterator[Batch]:
-        """Yield the images in the order of `order_N` (int64, on the CPU), `batch_size` at a time."""
-        parts = [part for part in order_N.split(batch_size) if len(part) > 1 or len(order_N) == 1]
+        """Yield each image of `order_N` (int64, on the CPU) once, in that order, `batch_size` at a time.
+
+        A single image left over joins the batch before: batch norm cannot train on one alone.
+        """
+        parts = _parts(order_N, batch_size)
         if self._pixels is not None:
             for part in parts:
                 index = part.to(self.device)
                 yield self._pixels[index].permute(0, 3, 1, 2), self.labels[index], self.weights[index]
+            return
+        if not parts:
             return
         with ThreadPoolExecutor(1) as reader:  # reads the next batch while this one is computed
             waiting = reader.submit(self._read, parts[0].numpy())
@@ -54,3 +63,10 @@ class Batches:
     def _read(self, index_B: NDArray[np.int64]) -> Tensor:
         pixels = torch.from_numpy(self._map[index_B])
         return pixels.pin_memory() if self.device.type == "cuda" else pixels
+
+
+def _parts(order_N: Tensor, batch_size: int) -> list[Tensor]:
+    parts = list(torch.split(order_N, batch_size)) if len(order_N) else []
+    if len(parts) > 1 and len(parts[-1]) == 1:
+        parts[-2:] = [torch.cat(parts[-2:])]
+    return parts

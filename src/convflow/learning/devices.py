@@ -3,10 +3,13 @@
 import os
 import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from convflow.errors import TrainingError
 
@@ -31,7 +34,13 @@ def pick_device(wanted: str, *, require_gpu: bool) -> str:
 
 
 def pick_precision(wanted: str, device: str) -> str:
-    """`wanted`, or for "auto" bf16 where the processor computes in it (1.5 to 3 times faster), else fp32."""
+    """`wanted`, or for "auto" bf16 where the processor computes in it (1.5 to 3 times faster), else fp32.
+
+    Raises:
+        TrainingError: fp16 without a GPU, where nothing would scale the gradients.
+    """
+    if wanted == "fp16" and device == "cpu":
+        raise TrainingError("train.precision: fp16 needs a GPU; set it to auto, bf16 or fp32")
     if wanted != "auto":
         return wanted
     if device == "cuda":
@@ -40,9 +49,36 @@ def pick_precision(wanted: str, device: str) -> str:
 
 
 def make_accelerator(device: str, precision: str) -> Accelerator:
-    """accelerate's view of `device`: placement, autocast, gradient scaling, and several processes."""
+    """accelerate's view of `device`: placement, autocast and gradient scaling.
+
+    Raises:
+        TrainingError: started in several processes, which would all train the same and write the same files.
+    """
+    # accelerate keeps one state per process and refuses a second precision; here each training says its own
+    AcceleratorState._reset_state(reset_partial_state=True)
     mixed = "no" if precision == "fp32" else precision
-    return Accelerator(cpu=device == "cpu", mixed_precision=mixed)
+    accelerator = Accelerator(cpu=device == "cpu", mixed_precision=mixed)
+    if accelerator.num_processes > 1:
+        raise TrainingError(f"train: started in {accelerator.num_processes} processes; it runs in one")
+    return accelerator
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """Turn what the device refuses, and the user can mend, into one line.
+
+    Raises:
+        TrainingError: memory is full, or a step has no deterministic algorithm.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise TrainingError("train.batch_size: the GPU's memory is full; lower it, or pack.size_px") from None
+    except RuntimeError as error:
+        if "deterministic" not in str(error):
+            raise
+        reason = " ".join(str(error).split()).partition(". ")[0]
+        raise TrainingError(f"train.deterministic: true, but {reason}; set it to false") from None
 
 
 def be_deterministic() -> None:
@@ -53,7 +89,7 @@ def be_deterministic() -> None:
 
 
 def free_memory(device: str) -> int:
-    """Bytes that are free for data: on the GPU, else in main memory."""
+    """Bytes that may be used: what is free on the GPU, else half of main memory."""
     if device == "cuda":
         free: int = torch.cuda.mem_get_info()[0]
         return free

@@ -47,7 +47,16 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One line of the history; every number is finite."""
+    """One line of the history; every number is finite.
+
+    Attributes:
+        epoch: counted from 1.
+        lr: of its last step.
+        train_loss: nats, over the epoch's steps as they were trained: weighted, smoothed, augmented.
+        train_accuracy: 0..1, likewise.
+        val_loss: nats, after the epoch, plain cross-entropy.
+        val_accuracy: 0..1, likewise.
+    """
 
     epoch: int
     lr: float
@@ -85,13 +94,13 @@ class Trainer:
         """Prepare optimizer, schedule and device; nothing is computed yet."""
         self.recipe, self.augment, self.train, self.val = recipe, augment, train, val
         self.accelerator = accelerator
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = model.to(memory_format=torch.channels_last)
         optimizer = torch.optim.AdamW(_parameter_groups(model, recipe.weight_decay), lr=recipe.lr)
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
-        self.steps_per_epoch = max(1, math.ceil(len(train) / recipe.batch_size))
+        self.steps_per_epoch = train.n_batches(recipe.batch_size)
 
     def fit(
-        self, on_epoch: Callable[[Progress], None], on_batch: Callable[[int], None], saved: State | None
+        self, on_epoch: Callable[[Progress], None], on_batch: Callable[[int], object], saved: State | None
     ) -> Progress:
         """Train to the last epoch, or until validation stops improving.
 
@@ -117,15 +126,16 @@ class Trainer:
             progress.state |= {
                 "model": self._weights(),
                 "optimizer": self.optimizer.state_dict(),
+                "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else {},
                 "history": [asdict(line) for line in progress.history],
             }
             on_epoch(progress)
         return progress
 
-    def _one_epoch(self, number: int, on_batch: Callable[[int], None]) -> Epoch:
+    def _one_epoch(self, number: int, on_batch: Callable[[int], object]) -> Epoch:
         # every epoch has its own generator, so a resumed run draws what an unbroken one would have drawn
         generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + number)
-        torch.manual_seed(self.recipe.seed * 1_000_003 + number)  # dropout
+        torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))  # dropout, a stream of its own
         self.model.train()
         sums = _Sums(self.accelerator.device)
         order_N = torch.randperm(len(self.train), generator=generator)
@@ -168,6 +178,8 @@ class Trainer:
     def _resume(self, saved: State) -> Progress:
         self.accelerator.unwrap_model(self.model).load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
+        if self.accelerator.scaler:
+            self.accelerator.scaler.load_state_dict(saved["scaler"])
         return Progress([Epoch(**line) for line in saved["history"]], dict(saved))
 
 

@@ -11,7 +11,7 @@ from convflow.data.packed import Contract
 from convflow.errors import ModelError
 from convflow.learning.bundle import load_bundle
 
-_BATCH = 256
+_PIXELS = 256 * 128 * 128  # of a batch: bounds the memory whatever the pictures' size
 
 
 class Predictor:
@@ -62,8 +62,9 @@ class Predictor:
                 f"(N, {side}, {side}, {channels})"
             )
         found = [np.empty((0, len(self.classes)), np.float32)]
-        for start in range(0, len(images), _BATCH):
-            batch = torch.from_numpy(np.array(images[start : start + _BATCH])).to(self.device)
+        step = max(1, _PIXELS // side**2)
+        for start in range(0, len(images), step):
+            batch = torch.from_numpy(np.array(images[start : start + step])).to(self.device)
             found.append(self._model(batch.permute(0, 3, 1, 2)).softmax(dim=1).float().cpu().numpy())
         return np.concatenate(found)
 

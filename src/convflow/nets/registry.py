@@ -14,6 +14,7 @@ TORCHVISION = (
     "resnet18", "resnet34", "resnet50", "vgg11_bn", "vgg16_bn", "alexnet", "mobilenet_v3_small",
     "efficientnet_b0",
 )  # fmt: skip
+_LEAST_PX = {"vgg11_bn": 32, "vgg16_bn": 32, "alexnet": 63}  # below, their poolings run out of picture
 
 
 class Classifier(nn.Module):
@@ -44,17 +45,25 @@ def build(arch: str, n_classes: int, channels: int, size_px: int, arguments: dic
     """Build `arch` with fresh weights from torch's current random state; normalisation starts as identity.
 
     Raises:
-        ParamsError: an unknown name, or an argument the architecture does not take.
+        ParamsError: an unknown name, an argument it does not take, or pictures too small for it.
     """
     if arch not in OWN + TORCHVISION:
         raise ParamsError(
             f"train.arch: no architecture {arch!r}; choose one of {', '.join(OWN + TORCHVISION)}"
         )
+    least_px = _LEAST_PX.get(arch, 8)
+    if size_px < least_px:
+        raise ParamsError(
+            f"pack.size_px: {size_px} leaves nothing for {arch} to see; it needs {least_px} or more"
+        )
     own = arch in OWN
     module = importlib.import_module(f"convflow.nets.{arch if own else 'vision'}")
-    extra = arguments if own else {"arch": arch, **arguments}
+    fixed = {} if own else {"arch": arch}
     try:
-        net = module.build(n_classes, channels, size_px, **extra)
-    except TypeError as error:
-        raise ParamsError(f"train.arch_args: {arch} does not take them ({error})") from None
+        net = module.build(n_classes, channels, size_px, **fixed, **arguments)
+    except (TypeError, ValueError, RuntimeError) as error:  # torch answers nonsense with all three
+        reason = " ".join(str(error).split())[:200]
+        raise ParamsError(
+            f"train.arch_args: {str(arguments):.100} does not suit {arch} ({reason}); try {{}}, its defaults"
+        ) from None
     return Classifier(net, torch.zeros(channels), torch.ones(channels))

@@ -3,6 +3,7 @@
 Shape letters: B images, C channels, H rows, W columns, K classes.
 """
 
+import math
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -68,9 +69,24 @@ class Block(nn.Module):
 def build(
     n_classes: int, channels: int, size_px: int, *, width: int = 32, dropout: float = 0.2
 ) -> ResidualNet:
-    """A net sized for pictures of `size_px`: as many halvings as leave a map of at least 4 x 4 pixels."""
+    """A net sized for pictures of `size_px`: halved until the map is at most 4 x 4, five times at most.
+
+    Args:
+        n_classes: K.
+        channels: C of the input.
+        size_px: side of the pictures.
+        width: feature maps of the first block, 1..1024; doubled by each block, up to eightfold.
+        dropout: share of features dropped before the head, 0..1.
+
+    Raises:
+        ValueError: width or dropout out of range.
+    """
+    if not 1 <= width <= 1024:
+        raise ValueError(f"width {width} is not in 1..1024")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout {dropout} is not in 0..1")
     stem_stride = 2 if size_px >= 64 else 1
-    side, widths = size_px // stem_stride, [width]
+    side, widths = math.ceil(size_px / stem_stride), [width]
     side = (side + 1) // 2
     while side > 4 and len(widths) < 5:
         widths.append(min(2 * widths[-1], 8 * width))

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from convflow.errors import ModelError
 from convflow.files import digest_file, digest_folder, digest_json
 
 # Raise it when the run written from the same files would look different: every model is published anew.
@@ -37,8 +38,10 @@ def digests(evidence: Evidence, params: dict[str, Any]) -> dict[str, str]:
     """SHA-256 of each input that decides what is published; no clock and no git commit among them.
 
     Raises:
-        ConvflowError: an input is missing.
+        ModelError: there is no model.
     """
+    if not (evidence.model / "card.json").is_file():
+        raise ModelError(f"{evidence.model}: no model there; run `dvc repro` to make it")
     kept = {name: section for name, section in params.items() if name not in _NOT_IN_THE_KEY}
     return {
         "model": digest_folder(evidence.model),

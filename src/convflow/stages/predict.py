@@ -39,7 +39,7 @@ def _ask(predictor: Predictor, folder: Path, side: str) -> pa.Table:
         raise DataError(f"{folder}: packed otherwise than the model was trained on; run `dvc repro`")
     rows = read_table(folder / "rows.parquet")
     table = rows.select([name for name in rows.column_names if name in _KEPT or name.startswith("tag_")])
-    table = table.add_column(2, "split", pa.array([side] * rows.num_rows))
+    table = table.add_column(2, "split", pa.array([side] * rows.num_rows, pa.string()))
     prob_NK = predictor.predict_proba(packed.pixels)
     for place, name in enumerate(predictor.classes):
         table = table.append_column(f"p_{name}", pa.array(np.ascontiguousarray(prob_NK[:, place])))

@@ -1,4 +1,4 @@
-"""models/, predictions/, reports/ -> MLflow run and registered version; the one stage that touches the world."""
+"""models/, predictions/, reports/ -> MLflow run and version; the one stage that touches the world."""
 
 from pathlib import Path
 from typing import Annotated

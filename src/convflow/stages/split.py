@@ -70,7 +70,7 @@ def run(approved: Path, splits: Path, *, params: Params) -> None:
 
 
 def _settings(params: Params) -> dict[str, Any]:
-    return params.model_dump(include={"method", "seed", "val_fraction", "test_fraction"})
+    return params.model_dump(exclude={"leak_probe", "leak_limit"})
 
 
 def _assign(
@@ -80,17 +80,21 @@ def _assign(
         return assign_by_column(rows["split"], rows["path"]), [""] * len(rows["path"])
     key = [g if g is not None else s for g, s in zip(group, rows["sha256"], strict=True)]
     fractions = Fractions(params.val_fraction, params.test_fraction)
-    return assign_by_hash(family, key, fractions, seed=params.seed, before=_recall(memory, params))
+    before = _recall(memory, rows["sha256"], group, params)
+    return assign_by_hash(family, key, fractions, seed=params.seed, before=before)
 
 
-def _recall(memory: Path, params: Params) -> dict[str, str]:
-    """Sides by group or digest from the last split, if it was made with the same settings."""
+def _recall(
+    memory: Path, sha256: Sequence[str], group: Sequence[str | None], params: Params
+) -> list[str | None]:
+    """Sides in the last split, if it had the same settings; None for new images and new groups."""
     if not memory.is_file() or read_about(memory) != _settings(params):
-        return {}
+        return [None] * len(sha256)
     last: Columns = read_table(memory, columns=["sha256", "group", "side"]).to_pydict()
-    grouped = params.method == "grouped"
-    keys = [g if grouped and g is not None else s for g, s in zip(last["group"], last["sha256"], strict=True)]
-    return {key: side for key, side in zip(keys, last["side"], strict=True) if side != EXCLUDED}
+    groups = last["group"] if params.method == "grouped" else [None] * len(last["group"])
+    known = dict(zip(zip(last["sha256"], groups, strict=True), last["side"], strict=True))
+    sides = [known.get(image) for image in zip(sha256, group, strict=True)]
+    return [None if side == EXCLUDED else side for side in sides]
 
 
 def _probe(rows: Columns, family: Any, sides: Sequence[str], seed: int) -> tuple[list[Probe], float]:
@@ -103,9 +107,8 @@ def _probe(rows: Columns, family: Any, sides: Sequence[str], seed: int) -> tuple
     fit = np.flatnonzero(np.asarray(sides) == "train")
     ask = np.flatnonzero(np.isin(sides, ["val", "test"]))
     train, held = everything.take(fit), everything.take(ask)
-    labels = ([rows["label"][index] for index in fit], [rows["label"][index] for index in ask])
     majority = float((held.label_N == np.bincount(train.label_N).argmax()).mean())
-    return probe_all(train, held, labels, seed=seed), majority
+    return probe_all(train, held, seed=seed), majority
 
 
 def _report(probes: list[Probe], majority: float, finding: str, tripped: bool, torn: int) -> dict[str, Any]:

@@ -5,13 +5,14 @@ import shutil
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 from tqdm import tqdm
 
 from convflow.data.packed import Packed
+from convflow.errors import DataError
 from convflow.files import digest_folder, digest_json, whole_folder, write_json, write_text
 from convflow.learning.augment import Augment
 from convflow.learning.batches import Batches
@@ -22,6 +23,7 @@ from convflow.learning.devices import (
     device_name,
     free_memory,
     make_accelerator,
+    one_line,
     peak_memory_mib,
     pick_device,
     pick_precision,
@@ -31,7 +33,7 @@ from convflow.nets.registry import Classifier, build
 from convflow.params import Fraction, PositiveInt, Section
 
 WORK = Path(".convflow/live")
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class AugmentParams(Section):
@@ -49,12 +51,12 @@ class Params(Section):
     """`train:` in params.yaml."""
 
     arch: str
-    arch_args: dict[str, Any]
-    seed: int
+    arch_args: dict[str, bool | int | FiniteFloat | str]
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
     epochs: PositiveInt
     batch_size: Annotated[int, Field(ge=2)]
     lr: Positive
-    weight_decay: Annotated[float, Field(ge=0)]
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     schedule: Literal["one_cycle", "cosine"]
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     patience: Annotated[int, Field(ge=0)]
@@ -72,7 +74,7 @@ def run(train: Path, val: Path, model: Path, timing: Path, *, params: Params) ->
     precision = pick_precision(params.precision, device)
     if params.deterministic:
         be_deterministic()
-    packed = Packed(train)
+    packed, packed_val = _open(train, val)
     inputs = {
         "train": digest_folder(train),
         "val": digest_folder(val),
@@ -81,8 +83,9 @@ def run(train: Path, val: Path, model: Path, timing: Path, *, params: Params) ->
     key = digest_json([inputs, device, precision, torch.__version__, torch.get_num_threads()])
     work = checkpoint_folder(WORK / model.name, key)
     net = _network(packed, params)
-    trainer = _trainer(net, packed, Packed(val), params, device=device, precision=precision)
-    progress, seen = _fit(trainer, work, WORK / model.name / "history.jsonl")
+    trainer = _trainer(net, packed, packed_val, params, device=device, precision=precision)
+    with one_line():
+        progress, seen = _fit(trainer, work, WORK / model.name / "history.jsonl")
     best = progress.best
     card = {
         "kind": "network",
@@ -114,6 +117,16 @@ def _tell(progress: Progress, what: str) -> None:
     )
 
 
+def _open(train: Path, val: Path) -> tuple[Packed, Packed]:
+    sides = Packed(train), Packed(val)
+    for folder, side in zip((train, val), sides, strict=True):
+        if not len(side.pixels):
+            raise DataError(f"{folder}: no images; add some, or give this side a larger share in split:")
+    if sides[0].contract != sides[1].contract:
+        raise DataError(f"{val}: packed otherwise than {train}; run `dvc repro -f pack`")
+    return sides
+
+
 def _network(packed: Packed, params: Params) -> Classifier:
     torch.manual_seed(params.seed)
     contract = packed.contract
@@ -128,8 +141,11 @@ def _trainer(
     net: Classifier, train: Packed, val: Packed, params: Params, *, device: str, precision: str
 ) -> Trainer:
     accelerator = make_accelerator(device, precision)
-    half = free_memory(device) // 2
-    batches = [Batches(side, accelerator.device, resident_bytes=half) for side in (train, val)]
+    room = free_memory(device) // 2  # the other half is for the net and its feature maps
+    batches = []
+    for side in (train, val):
+        batches.append(Batches(side, accelerator.device, resident_bytes=room))
+        room -= side.pixels.nbytes if batches[-1].resident else 0
     recipe = Recipe(**params.model_dump(include=set(Recipe.__dataclass_fields__)))
     augment = Augment(**params.augment.model_dump())
     return Trainer(net, batches[0], batches[1], recipe, augment, accelerator)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from convflow.data.offenders import gather
+from convflow.data.evidence import gather
 from convflow.data.rules import Limits, make_rules
 from convflow.data.validation_page import as_page
 from convflow.data.verdict import Verdict, as_csv, as_result, judge
@@ -101,8 +101,8 @@ def _stop_if_critical(verdict: Verdict, validation: Path) -> None:
 
 
 def _summary(verdict: Verdict, validation: Path) -> str:
-    counts = verdict.evidence.classes
-    lines = [f"validate: {len(verdict.evidence.images):,} images of {len(counts):,} classes approved"]
+    n_classes = (verdict.evidence.classes["images"] > 0).sum()
+    lines = [f"validate: {len(verdict.evidence.images):,} images of {n_classes:,} classes approved"]
     if verdict.set_aside:
         lines[0] += f", {len(verdict.set_aside):,} files set aside"
     for finding in verdict.broken:
