@@ -59,7 +59,8 @@ lock:  ## Resolve requirements.lock anew (needs uv)
 	    --no-header --no-annotate --no-emit-index-url --upgrade -o requirements.lock
 
 ui: $(READY)  ## Browse runs and models in MLflow, at http://127.0.0.1:5000
-	$(RUN) convflow ui
+	$(RUN) mlflow server --backend-store-uri sqlite:///mlflow.db --artifacts-destination ./mlartifacts \
+	    --host 127.0.0.1 --port 5000 --workers 1
 
 bench: $(READY)  ## Print the ratios against peers
 	$(RUN) python benchmarks/run.py

@@ -50,7 +50,7 @@ def shim(folder: Path, log: Path) -> None:
     python.write_text(
         "#!/bin/sh\n"
         f"export STOPWATCH_LOG={log} STOPWATCH_STARTED=$(date +%s.%N)\n"
-        f"{sys.executable} {folder}/stopwatch.py \"$@\"\n"
+        f'{sys.executable} {folder}/stopwatch.py "$@"\n'
         "status=$?\n"
         f'echo "{{\\"ended\\": $(date +%s.%N)}}" >> {log}\n'
         "exit $status\n"
@@ -60,7 +60,9 @@ def shim(folder: Path, log: Path) -> None:
 
 def copy_project(folder: Path) -> None:
     """The tracked files as they are in the working tree, in a git repository and an empty cache of their own."""
-    names = subprocess.run(["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    names = subprocess.run(
+        ["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True, check=True
+    ).stdout
     for name in names.splitlines():
         if name != "dvc.lock" and (PROJECT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -78,7 +80,12 @@ def main() -> None:
         shim(tools, log)
         path = os.pathsep.join([str(tools), str(Path(sys.executable).parent), os.environ["PATH"]])
         started = time.time()
-        subprocess.run([sys.executable, "-m", "dvc", "repro", "-q"], cwd=folder, env=os.environ | {"PATH": path}, check=True)
+        subprocess.run(
+            [sys.executable, "-m", "dvc", "repro", "-q"],
+            cwd=folder,
+            env=os.environ | {"PATH": path},
+            check=True,
+        )
         total = time.time() - started
         lines = [json.loads(line) for line in log.read_text().splitlines()]
     stages = [begun | ended for begun, ended in zip(lines[::2], lines[1::2], strict=True)]
@@ -95,7 +102,9 @@ def report(stages: list[dict[str, float]], total: float) -> None:
     in_stages = sum(stage["ended"] - stage["started"] for stage in stages)
     work = sum(stage["work"] for stage in stages)
     print(f"{'dvc itself':<12}{total - in_stages:>9.1f}{0:>9.1f}{total - in_stages:>16.1f}{1:>10.0%}")
-    print(f"{'all':<12}{total:>9.1f}{work:>9.1f}{total - work:>16.1f}{1 - work / total:>10.0%}  (at most 25 %)")
+    print(
+        f"{'all':<12}{total:>9.1f}{work:>9.1f}{total - work:>16.1f}{1 - work / total:>10.0%}  (at most 25 %)"
+    )
 
 
 if __name__ == "__main__":

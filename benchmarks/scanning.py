@@ -56,7 +56,9 @@ def main() -> None:
     peer(root, paths)  # the files are in memory from here on, for both
     times = [(seconds(ours, root, paths), seconds(peer, root, paths)) for _ in range(REPEATS)]
     scan, bare = (statistics.median(column) for column in zip(*times, strict=True))
-    print(f"scan of {len(paths):,} images on {cpu_count()} processors: {scan:.2f} s, {len(paths) / scan:,.0f}/s")
+    print(
+        f"scan of {len(paths):,} images on {cpu_count()} processors: {scan:.2f} s, {len(paths) / scan:,.0f}/s"
+    )
     print(f"bare Pillow decode:                    {bare:.2f} s, {len(paths) / bare:,.0f}/s")
     print(f"ratio {scan / bare:.2f} (at most 1.30)")
 

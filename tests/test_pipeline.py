@@ -75,9 +75,7 @@ def test_only_predict_reads_the_test_images():
 
 
 def test_editing_a_metric_runs_no_training_again():
-    downstream = {
-        stage for stage in CACHED if "src/convflow/evaluation/metrics.py" in GRAPH[stage]["deps"]
-    }
+    downstream = {stage for stage in CACHED if "src/convflow/evaluation/metrics.py" in GRAPH[stage]["deps"]}
     assert downstream == {"evaluate"}
 
 

@@ -17,6 +17,9 @@ def main() -> int:
     except ConvflowError as error:
         print(f"convflow: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         if error.errno is None:
             raise

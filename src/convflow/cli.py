@@ -14,6 +14,7 @@ SOURCES = ("elpv", "digits")
 STAGES = ("scan", "validate", "split", "pack", "train", "predict", "evaluate", "publish")
 VERBS = {
     "init": "check a folder of images and point params.yaml at it",
+    "repro": "run the pipeline, then say what came out",
     "predict": "classify images with a registered model or a model folder",
     "summary": "what the last run trained, and how good it is",
     "follow": "show a running training live in MLflow",
@@ -24,7 +25,7 @@ PARAMS = Path("params.yaml")
 _EPILOG = """\
 examples:
   convflow init ~/pictures            check a folder, then run: dvc repro
-  dvc repro                           from images to a registered model
+  convflow repro                      from images to a registered model (dvc repro, and a summary)
   convflow summary                    what came out, with intervals
   convflow predict photo.jpg folder/  classify images
   convflow predict --json photo.jpg   the same for a script

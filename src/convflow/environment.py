@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import sys
 from pathlib import Path
 
 
@@ -48,6 +49,15 @@ def quiet_tools(root: Path) -> None:
     """Set what is not set yet in this process, and so in all it starts; the user's own values win."""
     for name, value in tool_settings(root).items():
         os.environ.setdefault(name, value)
+
+
+def own_tools_first() -> None:
+    """Put this environment's commands first on PATH, for this process and all it starts.
+
+    The tools start others by name (dvc: python, mlflow: uvicorn); these must be this environment's.
+    """
+    here = str(Path(sys.executable).parent)
+    os.environ["PATH"] = os.pathsep.join([here, os.environ.get("PATH", os.defpath)])
 
 
 def shell_lines(root: Path) -> str:

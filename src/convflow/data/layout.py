@@ -194,7 +194,7 @@ def _read_rows(path: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]
     for needed in ("path", "label"):
         if needed not in columns:
             found = ", ".join(columns) or "none"
-            remedy = "separate the columns by commas" if len(columns) == 1 else "add it"
+            remedy = "separate the columns by commas" if set(found) & set(";\t|") else "add it"
             raise DataError(f"{path}: no column {needed!r} (found: {found}); {remedy}")
     if len(set(columns)) < len(columns):
         twice = next(name for name in columns if columns.count(name) > 1)

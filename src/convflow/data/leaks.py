@@ -10,12 +10,13 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from os.path import splitext
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.neighbors import KNeighborsClassifier
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from convflow.data.layout import natural_key
 
@@ -95,10 +96,13 @@ def probe_all(train: Rows, held: Rows, *, seed: int) -> list[Probe]:
             lambda: _boosted(train.light_NF, train.label_N, held.light_NF),
         ),
     }
-    probes = [
-        _judge(name, sees, guess() == held.label_N, hit_by_majority, held.key_N, seed)
-        for name, (sees, guess) in guesses.items()
-    ]
+    with threadpool_limits(
+        1
+    ):  # so little work is done sooner than threads that share cores wait for each other
+        probes = [
+            _judge(name, sees, guess() == held.label_N, hit_by_majority, held.key_N, seed)
+            for name, (sees, guess) in guesses.items()
+        ]
     return sorted(probes, key=lambda probe: -probe.gain_low)
 
 
@@ -121,7 +125,7 @@ def nameless(paths: Sequence[str], names: Sequence[str]) -> list[str]:
     """
     by_length = sorted(names, key=lambda name: (-len(name), name))
     pattern = re.compile("|".join(_as_token(name) for name in by_length), re.IGNORECASE)
-    return [pattern.sub("", PurePosixPath(path).with_suffix("").as_posix()) for path in paths]
+    return [pattern.sub("", splitext(path)[0]) for path in paths]
 
 
 def _as_token(name: str) -> str:
@@ -134,7 +138,7 @@ def _as_token(name: str) -> str:
 
 def _patterns(rows: Rows) -> list[str]:
     return [
-        re.sub(r"\d+", "#", name) + PurePosixPath(path).suffix.lower()
+        re.sub(r"\d+", "#", name) + splitext(path)[1].lower()
         for name, path in zip(nameless(rows.paths, rows.names), rows.paths, strict=True)
     ]
 

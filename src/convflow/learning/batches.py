@@ -1,7 +1,8 @@
 """Batches of packed pictures on the device: all kept there when they fit, else streamed from disk."""
 
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -38,27 +39,29 @@ class Batches:
 
         A single image left over joins the batch before: batch norm cannot train on one alone.
         """
-        parts = _parts(order_N, batch_size)
+        index = _parts(order_N.to(self.device), batch_size)  # one copy an epoch: each would wait for the GPU
         if self._pixels is not None:
-            for part in parts:
-                index = part.to(self.device)
-                yield self._pixels[index].permute(0, 3, 1, 2), self.labels[index], self.weights[index]
+            for index_B in index:
+                images = self._pixels.index_select(0, index_B).permute(0, 3, 1, 2)
+                yield images, self.labels[index_B], self.weights[index_B]
             return
-        if not parts:
-            return
-        with ThreadPoolExecutor(1) as reader:  # reads the next batch while this one is computed
-            waiting = reader.submit(self._read, parts[0].numpy())
-            for number, part in enumerate(parts):
-                pixels = waiting.result()
-                if number + 1 < len(parts):
-                    waiting = reader.submit(self._read, parts[number + 1].numpy())
-                index = part.to(self.device)
-                images = pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
-                yield images, self.labels[index], self.weights[index]
+        for index_B, pixels in zip(index, self._stream(_parts(order_N, batch_size)), strict=True):
+            images = pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+            yield images, self.labels[index_B], self.weights[index_B]
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
         """Yield all images in the order of the packed folder."""
         return self.epoch(torch.arange(len(self)), batch_size)
+
+    def _stream(self, parts: list[Tensor]) -> Iterator[Tensor]:
+        waiting: deque[Future[Tensor]] = deque()
+        with ThreadPoolExecutor(1) as reader:  # reads the next batch while this one is computed
+            for part in parts:
+                waiting.append(reader.submit(self._read, part.numpy()))
+                if len(waiting) > 1:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
 
     def _read(self, index_B: NDArray[np.int64]) -> Tensor:
         pixels = torch.from_numpy(self._map[index_B])

@@ -64,6 +64,6 @@ def build(arch: str, n_classes: int, channels: int, size_px: int, arguments: dic
     except (TypeError, ValueError, RuntimeError) as error:  # torch answers nonsense with all three
         reason = " ".join(str(error).split())[:200]
         raise ParamsError(
-            f"train.arch_args: {str(arguments):.100} does not suit {arch} ({reason}); try {{}}, its defaults"
+            f"train.arch_args: {arguments!s:.100} does not suit {arch} ({reason}); try {{}}, its defaults"
         ) from None
     return Classifier(net, torch.zeros(channels), torch.ones(channels))

@@ -2,10 +2,9 @@
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
-from convflow.environment import quiet_tools, shell_lines, tool_settings
+from convflow.environment import own_tools_first, quiet_tools, shell_lines, tool_settings
 from convflow.errors import ParamsError
 
 
@@ -44,10 +43,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _become(command: list[str], root: Path) -> None:
     quiet_tools(root)
-    # The tools start others by name (dvc: python, mlflow: uvicorn); these must be this environment's.
-    here = str(Path(sys.executable).parent)
-    os.environ["PATH"] = os.pathsep.join([here, os.environ.get("PATH", os.defpath)])
+    own_tools_first()
     try:
         os.execvp(command[0], command)  # noqa: S606
     except OSError as error:
-        raise ParamsError(f"{command[0]}: {error.strerror}; name a command of {here} or of PATH") from None
+        raise ParamsError(f"{command[0]}: {error.strerror}; name a command on PATH") from None

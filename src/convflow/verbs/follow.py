@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -44,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
         return live
 
     os.nice(10)  # the training comes first
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as well as Ctrl-C does
     with suppress(KeyboardInterrupt):
         follow(LIVE, open_live, _alive(args.until_pid), wait_s=args.wait)
     return 0
@@ -53,6 +55,8 @@ def _alive(pid: int | None) -> Callable[[], bool]:
     def alive() -> bool:
         if pid is None:
             return True
+        if _has_ended(pid):
+            return False
         try:
             os.kill(pid, 0)
         except ProcessLookupError:
@@ -62,3 +66,12 @@ def _alive(pid: int | None) -> Callable[[], bool]:
         return True
 
     return alive
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether Linux says the process is a zombie: ended, but still listed until its parent asks."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False  # no such process, or no Linux: the signal will tell
+    return state.rpartition(")")[2].split()[:1] == ["Z"]

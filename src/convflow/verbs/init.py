@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedSeq
+from ruamel.yaml.error import YAMLError
 
 from convflow.data.layout import read_layout
 from convflow.data.scanning import measure_all, memory_of, summarise, tables
@@ -46,6 +48,10 @@ def run(args: argparse.Namespace) -> int:
         DataError: the folder holds nothing to learn from.
         ParamsError: a `--set` that names no parameter.
     """
+    wanted = dict(_setting(text) for text in args.set)
+    editor = YAML()
+    editor.width = 120
+    tree = _read(editor)
     layout = read_layout(args.path)
     paths = [item.path for item in layout.items]
     rows, rejects = tables(layout, measure_all(args.path, paths, memory_of(args.path, MEMORY)))
@@ -57,9 +63,12 @@ def run(args: argparse.Namespace) -> int:
             f"{args.path}: {len(filled)} class with usable images ({', '.join(filled) or 'none'}); "
             "two or more are needed, one folder each"
         )
-    changes = _proposal(args.path, found, filled) | dict(_setting(text) for text in args.set)
+    changes = _proposal(args.path, found, filled) | wanted
+    _change(tree, changes)
     if not args.dry_run:
-        _write(changes)
+        text = io.StringIO()
+        editor.dump(tree, text)
+        write_text(PARAMS, text.getvalue())
     if args.json:
         print(json.dumps({"found": counts, "set": changes}, indent=1, ensure_ascii=False))
     else:
@@ -96,28 +105,46 @@ def _setting(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals:
         raise ParamsError(f"--set {text}: no '='; write it as train.epochs=20")
-    return key, yaml.safe_load(value)
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ParamsError(f"--set {text}: not YAML: {' '.join(str(error).split())}") from None
 
 
-def _write(changes: dict[str, Any]) -> None:
-    """Change params.yaml in place; comments and order stay."""
-    if not PARAMS.is_file():
-        raise ParamsError(f"{PARAMS}: no such file; run convflow init from the project's folder")
-    editor = YAML()
-    editor.width = 120
-    tree = editor.load(PARAMS.read_text(encoding="utf-8"))
+def _read(editor: YAML) -> Any:
+    """Load params.yaml with its comments and order."""
+    try:
+        return editor.load(PARAMS.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParamsError(f"{PARAMS}: no such file; run convflow init from the project's folder") from None
+    except YAMLError as error:
+        raise ParamsError(f"{PARAMS}: not YAML: {' '.join(str(error).split())}") from None
+
+
+def _change(tree: Any, changes: dict[str, Any]) -> None:
+    """Set the parameters that differ, in place."""
     for key, value in changes.items():
         *sections, last = key.split(".")
         place = tree
         for name in sections:
             place = place.get(name) if isinstance(place, dict) else None
-        if not isinstance(place, dict) or last not in place:
-            raise ParamsError(f"--set {key}: no such parameter in {PARAMS}; see its sections")
+        if not isinstance(place, dict) or last not in place or _is_section(place[last], value):
+            raise ParamsError(f"{key}: no such parameter in {PARAMS}; see its sections")
         if place[last] != value:
-            place[last] = value
-    text = io.StringIO()
-    editor.dump(tree, text)
-    write_text(PARAMS, text.getvalue())
+            place[last] = _on_one_line(value)
+
+
+def _on_one_line(value: Any) -> Any:
+    """A list as `[a, b]`: only so its line keeps its comment."""
+    if not isinstance(value, list):
+        return value
+    line = CommentedSeq(value)
+    line.fa.set_flow_style()
+    return line
+
+
+def _is_section(present: Any, value: Any) -> bool:
+    return isinstance(present, dict) and not isinstance(value, dict)
 
 
 def _tell(

@@ -23,7 +23,9 @@ def run(args: argparse.Namespace) -> int:
     """Run the pipeline; the exit status is DVC's, or 2 where a stage failed."""
     own_tools_first()
     with _live():
-        status = subprocess.run([sys.executable, "-m", "dvc", "repro", *args.arguments], check=False).returncode
+        status = subprocess.run(
+            [sys.executable, "-m", "dvc", "repro", *args.arguments], check=False
+        ).returncode
     if status:
         print("convflow: the pipeline stopped; the lines above say why", file=sys.stderr)
         return 2

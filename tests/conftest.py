@@ -1,0 +1,23 @@
+"""What all tests share: hypothesis without a clock or a diary, and a small folder of pictures."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from made_images import make_tree, picture
+
+# No deadline: the machine may be busy. The same examples each time, none kept on disk.
+settings.register_profile("convflow", deadline=None, derandomize=True, database=None, max_examples=60)
+settings.load_profile("convflow")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder per class: `cat/0.png` to `cat/3.png` and `dog/0.png` to `dog/3.png`, all different."""
+    files = {
+        f"{label}/{n}.png": picture(10 * n + len(label) + ord(label[0]))
+        for label in ("cat", "dog")
+        for n in range(4)
+    }
+    return make_tree(tmp_path / "pictures", files)

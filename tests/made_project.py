@@ -1,0 +1,102 @@
+"""A finished project in little: all that publish reads, and a package with a predictor in numpy."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from convflow.files import digest_file, write_json, write_text
+from convflow.tables import write_table
+
+CLASSES = ["bad one", "good"]
+SIDE = 8
+PATHS = [f"a b/{n}.png" for n in range(12)]
+ARGUMENTS = (
+    "data/splits",
+    "data/packed/val",
+    "models/cnn",
+    "predictions/cnn.parquet",
+    "reports/evaluation",
+    "reports/validation",
+    "reports/timing",
+)
+PARAMS = """\
+train: {lr: 0.1, epochs: 3}
+publish: {name: cells, alias: challenger, check_images: 4, tolerance: 1.0e-4}
+tracking: {uri: "sqlite:///mlflow.db", artifacts: mlartifacts, experiment: tests, live: true}
+"""
+STAND_IN = """
+import io, json
+from pathlib import Path
+import numpy as np
+from PIL import Image
+
+class Predictor:
+    def __init__(self, folder):
+        self.card = json.loads((folder / "card.json").read_text())
+        self.classes = self.card["classes"]
+        self.scale = float((folder / "weights.txt").read_text())
+
+    def decode(self, source):
+        side = self.card["input"]["size_px"]
+        stream = io.BytesIO(source) if isinstance(source, bytes) else source
+        return np.asarray(Image.open(stream).convert("L").resize((side, side)))[..., None]
+
+    def predict_proba(self, images):
+        p = images.mean(axis=(1, 2, 3)) / 255 * self.scale
+        return np.stack([1 - p, p], axis=1).astype(np.float32)
+
+def load_predictor(folder, device="cpu"):
+    return Predictor(Path(folder))
+"""
+
+
+def make_project(root: Path) -> Path:
+    """Write a project with the stand-in model below `root`."""
+    pixels = np.random.default_rng(0).integers(0, 256, (len(PATHS), SIDE, SIDE, 1), dtype=np.uint8)
+    (root / "data/packed/val").mkdir(parents=True)
+    np.save(root / "data/packed/val/pixels.npy", pixels)
+    write_table(root / "data/packed/val/rows.parquet", pa.table({"path": PATHS}))
+    members = {"path": PATHS, "sha256": PATHS, "label": ["good"] * 12, "side": ["val"] * 12}
+    write_table(root / "data/splits/members.parquet", pa.table(members))
+    write_model(root / "models/cnn")
+    good = (pixels.mean(axis=(1, 2, 3)) / 255 * 0.5).astype(np.float32)
+    answers = {"path": PATHS, "p_bad one": 1 - good, "p_good": good}
+    write_table(root / "predictions/cnn.parquet", pa.table(answers))
+    figures = {"cnn": {"test": {"accuracy": 0.9, "recall@0.5": {"bad one": 0.5}}, "n": 12, "ok": True}}
+    write_json(root / "reports/evaluation/metrics.json", figures)
+    write_json(root / "reports/validation/result.json", {"success": True})
+    write_text(root / "reports/validation/index.html", "<p>fine</p>")
+    write_text(root / "reports/validation/data_docs/index.html", "<p>needs the network</p>")
+    write_json(root / "reports/timing/train.json", {"device": "cuda", "seconds": 1.5})
+    write_text(root / "params.yaml", PARAMS)
+    return root
+
+
+def write_model(folder: Path) -> None:
+    """Write the stand-in's model folder."""
+    write_text(folder / "weights.txt", "0.5")
+    weights = {"file": "weights.txt", "sha256": digest_file(folder / "weights.txt")}
+    contract = {"size_px": SIDE, "channels": 1, "fit": "stretch"}
+    write_json(
+        folder / "card.json", {"name": "cnn", "classes": CLASSES, "input": contract, "weights": weights}
+    )
+    lines = [json.dumps({"epoch": n, "train_loss": 1 / n}) + "\n" for n in (1, 2, 3)]
+    write_text(folder / "history.jsonl", "".join(lines))
+
+
+def make_package(root: Path) -> Path:
+    """Write a package `convflow` that holds nothing but the stand-in predictor."""
+    write_text(root / "convflow/__init__.py", "")
+    write_text(root / "convflow/learning/__init__.py", "")
+    write_text(root / "convflow/learning/predictor.py", STAND_IN)
+    return root / "convflow"
+
+
+def write_image(path: Path, brightness: int) -> Path:
+    """Write a plain grey PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (SIDE, SIDE), brightness).save(path)
+    return path

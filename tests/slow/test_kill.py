@@ -1,0 +1,97 @@
+"""Killed without warning, the pipeline comes back: the next run ends with the same results."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from test_main_job import versions
+
+from conftest import RESULTS, Project
+
+pytestmark = pytest.mark.slow
+
+ROUNDS = 7
+LONGEST_S = {"scan": 0.8, "pack": 1.2, "train": 6.0, "publish": 7.0}
+OUTS = {
+    "scan": ["data/scan", ".convflow/scan"],
+    "pack": ["data/packed"],
+    "train": ["models", "reports/timing", ".convflow/live"],
+    "publish": ["mlflow.db", "mlartifacts"],
+}
+
+
+def start(project: Project, stage: str) -> subprocess.Popen[bytes]:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return subprocess.Popen(
+        ["dvc", "repro", "-q", stage], cwd=project.folder, env=os.environ | {"PATH": path},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def processes_in(folder: Path) -> dict[int, list[str]]:
+    """Command lines of all processes that work in `folder`, by their number."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and os.readlink(entry / "cwd") == str(folder):
+                found[int(entry.name)] = (entry / "cmdline").read_bytes().decode().split("\0")
+        except OSError:  # it ended while we looked, or is not ours
+            continue
+    return found
+
+
+def kill_in(stage: str, project: Project, delay_s: float) -> bool:
+    """Run up to `stage`, kill everything `delay_s` seconds into it; False if it ended before."""
+    process = start(project, stage)
+
+    def has_begun() -> bool:
+        return any(["run", stage] == words[3:5] for words in processes_in(project.folder).values())
+
+    while process.poll() is None and not has_begun():
+        time.sleep(0.02)
+    ends = time.monotonic() + delay_s
+    while process.poll() is None and time.monotonic() < ends:
+        time.sleep(0.01)
+    cut_short = process.poll() is None
+    for number in processes_in(project.folder):
+        os.kill(number, signal.SIGKILL)
+    process.wait()
+    return cut_short
+
+
+def undo(project: Project, stage: str) -> None:
+    """Take back a stage that got through, as if it had never run."""
+    lock = project.folder / "dvc.lock"
+    tree = yaml.safe_load(lock.read_text())
+    tree["stages"].pop(stage, None)
+    lock.write_text(yaml.safe_dump(tree))
+    for name in [*OUTS[stage], ".dvc/cache/runs"]:
+        path = project.folder / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the processes to kill in /proc")
+def test_more_than_twenty_kills_change_nothing(digits, project):
+    project.repro("data/dvc.yaml:digits")
+    project.init("data/raw/digits")
+    dice = random.Random(0)
+    killed = dict.fromkeys(LONGEST_S, 0)
+    for stage, longest_s in LONGEST_S.items():
+        for _ in range(ROUNDS):
+            if kill_in(stage, project, dice.uniform(0, longest_s)):
+                killed[stage] += 1
+            else:
+                undo(project, stage)
+    project.repro()
+    print(f"killed: {killed}")
+    assert sum(killed.values()) >= 20
+    assert min(killed.values()) >= 2
+    assert project.bytes_of(*RESULTS) == digits.bytes_of(*RESULTS)
+    assert versions(project) == [1]

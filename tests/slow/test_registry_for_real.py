@@ -1,0 +1,225 @@
+"""Publishing by real processes, with a real network: killed, at once, to a server, and followed live."""
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from mlflow import MlflowClient
+
+from convflow.files import write_json
+from convflow.learning.bundle import save_bundle
+from convflow.learning.predictor import load_predictor
+from convflow.nets.registry import build
+from convflow.tables import write_table
+from made_project import ARGUMENTS, CLASSES, PATHS, SIDE, make_project
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+PUBLISH = [sys.executable, "-m", "convflow", "run", "publish", *ARGUMENTS]
+STAGE_S = 240
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The made project, with a network of our own in place of the stand-in."""
+    root = make_project(tmp_path / "a project")
+    arch_args = {"width": 8, "dropout": 0.0}
+    torch.manual_seed(0)
+    network = build("residual", 2, 1, SIDE, arch_args)
+    (root / "models/cnn/weights.txt").unlink()
+    contract = {"size_px": SIDE, "channels": 1, "fit": "stretch"}
+    card = {"kind": "network", "name": "cnn", "arch": "residual", "arch_args": arch_args}
+    card |= {"classes": CLASSES, "input": contract, "best_epoch": 2, "n_parameters": 1}
+    save_bundle(root / "models/cnn", network.state_dict(), card)
+    pixels = np.load(root / "data/packed/val/pixels.npy")
+    prob_NK = load_predictor(root / "models/cnn").predict_proba(pixels)
+    answers = {"path": PATHS, **{f"p_{name}": prob_NK[:, k] for k, name in enumerate(CLASSES)}}
+    write_table(root / "predictions/cnn.parquet", pa.table(answers))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "src"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    return root
+
+
+def publish(root: Path) -> str:
+    done = subprocess.run(PUBLISH, cwd=root, capture_output=True, text=True, timeout=STAGE_S, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+def published(root: Path, uri: str = "") -> tuple[list[str], list[str], list[str]]:
+    """Status of all runs that are not deleted; status of each version's run; aliases."""
+    uri = uri or f"sqlite:///{root / 'mlflow.db'}"
+    client = MlflowClient(uri, registry_uri=uri)
+    runs = client.search_runs([client.get_experiment_by_name("tests").experiment_id])
+    versions = client.search_model_versions("name = 'cells'")
+    behind = [client.get_run(version.run_id).info.status for version in versions]
+    return [run.info.status for run in runs], behind, sorted(client.get_registered_model("cells").aliases)
+
+
+ONCE = (["FINISHED"], ["FINISHED"], ["challenger"])
+
+
+def test_a_second_publication_adds_nothing(project: Path) -> None:
+    assert publish(project).startswith("publish: cells version 1, alias challenger, in sqlite:///")
+    assert publish(project) == "publish: cells version 1 is there already; nothing to add\n"
+    assert published(project) == ONCE
+    predict = [sys.executable, "-m", "convflow", "predict", "--json", "white.png"]
+    subprocess.run(
+        [sys.executable, "-c", "from PIL import Image; Image.new('L', (9, 9), 255).save('white.png')"],
+        cwd=project,
+        check=True,
+    )
+    done = subprocess.run(predict, cwd=project, capture_output=True, text=True, check=True)
+    assert done.stderr == "model: models:/cells@challenger (version 1)\n"
+    assert [row["path"] for row in json.loads(done.stdout)] == ["white.png"]
+
+
+def test_predictions_of_another_model_are_refused(project: Path) -> None:
+    wrong = {"path": PATHS, "p_bad one": np.zeros(12, np.float32), "p_good": np.ones(12, np.float32)}
+    write_table(project / "predictions/cnn.parquet", pa.table(wrong))
+    done = subprocess.run(PUBLISH, cwd=project, capture_output=True, text=True, check=False)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "probabilities differ from the predictions by up to" in done.stderr
+
+
+def test_killed_at_any_moment_it_is_published_exactly_once(project: Path) -> None:
+    rng = random.Random(int(os.environ.get("CONVFLOW_SEED", "1")))
+    for _ in range(int(os.environ.get("CONVFLOW_KILLS", "6"))):
+        with subprocess.Popen(PUBLISH, cwd=project, stdout=subprocess.DEVNULL) as process:
+            try:
+                process.wait(timeout=rng.uniform(0.5, 12))
+                (project / "mlflow.db").unlink()  # it came to its end: give the next kill something to hit
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+    publish(project)
+    assert published(project) == ONCE
+    assert publish(project).endswith("is there already; nothing to add\n")
+
+
+def test_three_at_once_on_no_database_make_one_version(project: Path) -> None:
+    started = [
+        subprocess.Popen(PUBLISH, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    outputs = [process.communicate(timeout=STAGE_S) for process in started]
+    assert [process.returncode for process in started] == [0, 0, 0], outputs
+    assert published(project) == ONCE
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setenv("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    place = ["--backend-store-uri", f"sqlite:///{tmp_path}/s.db", "--artifacts-destination", f"{tmp_path}/s"]
+    command = ["-m", "mlflow", "server", *place, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    with subprocess.Popen(
+        [sys.executable, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        uri = f"http://127.0.0.1:{port}"
+        for _ in range(240):
+            try:
+                urllib.request.urlopen(f"{uri}/health", timeout=1).close()  # noqa: S310
+                break
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.5)
+        yield uri
+        process.terminate()
+
+
+def test_a_server_is_published_to_once_as_well(
+    project: Path, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    assert publish(project) == f"publish: cells version 1, alias challenger, in {server}\n"
+    assert publish(project) == "publish: cells version 1 is there already; nothing to add\n"
+    assert published(project, server) == ONCE
+    predict = [sys.executable, "-m", "convflow", "predict", "--csv", "nope.png"]
+    write_json(project / "nope.png", {})
+    done = subprocess.run(predict, cwd=project, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.splitlines()[0]) == (
+        2,
+        "model: models:/cells@challenger (version 1)",
+    )
+    assert not (project / "mlflow.db").exists()
+
+
+def test_a_training_is_shown_live_until_its_model_is_published(project: Path) -> None:
+    history = project / ".convflow/live/cnn/history.jsonl"
+    history.parent.mkdir(parents=True)
+    with subprocess.Popen(["sleep", "600"]) as parent:
+        follow = ["-m", "convflow", "follow", "--wait", "0.2", "--until-pid", str(parent.pid)]
+        with subprocess.Popen([sys.executable, *follow], cwd=project, stderr=subprocess.PIPE) as follower:
+            time.sleep(3)
+            history.write_text('{"epoch": 1, "loss": 2.0}\n{"epoch": 2, "loss": 1.0}\n')
+            try:
+                assert wait_for_live(project) == {"loss": 1.0}
+                publish(project)
+            finally:
+                parent.kill()  # and not waited for: a process that has ended counts as gone
+            assert follower.wait(timeout=60) == 0
+            assert follower.stderr is not None
+            assert follower.stderr.read() == b""
+    assert published(project) == ONCE
+
+
+def wait_for_live(project: Path) -> dict[str, float]:
+    uri = f"sqlite:///{project / 'mlflow.db'}"
+    for _ in range(120):
+        time.sleep(0.5)
+        if not (project / "mlflow.db").exists():
+            continue
+        client = MlflowClient(uri, registry_uri=uri)
+        experiment = client.get_experiment_by_name("tests")
+        runs = client.search_runs([experiment.experiment_id]) if experiment else []
+        if runs and runs[0].data.metrics:
+            assert runs[0].info.run_name == "live-cnn"
+            return dict(runs[0].data.metrics)
+    raise AssertionError("no live run within a minute")
+
+
+def test_the_listed_requirements_are_what_answering_loads() -> None:
+    from convflow.registry.wrapped import _NEEDED
+
+    code = (
+        "import sys, importlib.metadata as m; before = set(sys.modules)\n"
+        "import convflow.learning.predictor\n"
+        "own = {n.partition('.')[0] for n in set(sys.modules) - before}\n"
+        "print(*{d for n, ds in m.packages_distributions().items() if n in own for d in ds})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.lower() for name in done.stdout.split()}
+    ours = {"accelerate", "pillow", "pydantic", "pyarrow", "pyyaml", "safetensors", "torch", "torchvision"}
+    assert loaded & (ours | {"numpy", "scipy", "scikit-learn"}) <= set(_NEEDED)
+
+
+def test_a_follower_that_is_ended_closes_its_run(project: Path) -> None:
+    history = project / ".convflow/live/cnn/history.jsonl"
+    history.parent.mkdir(parents=True)
+    with subprocess.Popen([sys.executable, "-m", "convflow", "follow"], cwd=project) as follower:
+        time.sleep(3)
+        history.write_text('{"epoch": 1, "loss": 1.0}\n')
+        try:
+            assert wait_for_live(project) == {"loss": 1.0}
+        finally:
+            follower.terminate()
+    assert follower.returncode == 0
+    client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    (run,) = client.search_runs([client.get_experiment_by_name("tests").experiment_id])
+    assert run.info.status == "FINISHED"
