@@ -283,7 +283,7 @@ def test_look_alikes_with_two_labels_are_reported_with_both(room: Room) -> None:
 
 
 def test_flat_pictures_are_not_taken_for_look_alikes(room: Room) -> None:
-    flat = [image(f"cat/f{n}.png", dhash="0" * 64, brightness_spread=1.9) for n in range(3)]
+    flat = [image(f"cat/f{n}.png", dhash="") for n in range(3)]
     assert broken(room.validate([*good(), *flat])) == {}
 
 

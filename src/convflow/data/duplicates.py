@@ -1,7 +1,6 @@
 """Pictures that are nearly the same: pairs within a Hamming distance of their hashes, and their families.
 
-A flat picture (brightness spread below 2 grey levels) has no gradient to hash: its hash is noise or zeros.
-Callers leave such pictures out of what they pass in; nothing here can tell them from the hash alone.
+A picture without a hash (too flat or too small to have one) is nobody's look-alike.
 
 Shape letters: N hashes, U unique hashes, P pairs.
 """
@@ -36,7 +35,7 @@ def near_duplicate_pairs(dhash_hex: Sequence[str], *, distance: int) -> NDArray[
     principle; Norouzi et al., Fast Search in Hamming Space with Multi-Index Hashing, CVPR 2012).
 
     Args:
-        dhash_hex: N hashes of 64 hexadecimal digits (256 bits).
+        dhash_hex: N hashes of 64 hexadecimal digits (256 bits), or empty where a picture has none.
         distance: bits, 0..15.
 
     Returns:
@@ -48,6 +47,11 @@ def near_duplicate_pairs(dhash_hex: Sequence[str], *, distance: int) -> NDArray[
     """
     if not 0 <= distance <= MAX_DISTANCE:
         raise DataError(f"near-duplicate distance {distance} bits; it must lie in 0..{MAX_DISTANCE}")
+    hashed = np.asarray([index for index, text in enumerate(dhash_hex) if text], dtype=np.int64)
+    return hashed[_pairs([dhash_hex[index] for index in hashed.tolist()], distance)]
+
+
+def _pairs(dhash_hex: Sequence[str], distance: int) -> NDArray[np.int64]:
     _, first, inverse = np.unique(_digests(dhash_hex), return_index=True, return_inverse=True)
     first_N = first[inverse]
     copies = np.flatnonzero(first_N != np.arange(len(first_N)))

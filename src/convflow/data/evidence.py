@@ -11,8 +11,6 @@ from convflow.data.duplicates import near_duplicate_pairs
 from convflow.data.rules import COLUMNS, MAY_BE_NULL, Rule
 from convflow.errors import DataError
 
-# A flat picture has no gradient to hash; below this spread (grey levels) it is not compared.
-MIN_SPREAD = 2.0
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ def gather(
     if {"sha256", "label"} <= usable:
         images["labels_of_its_bytes"] = images.groupby("sha256")["label"].transform("nunique")
         images["earlier_copies"] = images.groupby(["sha256", "label"]).cumcount()
-        if {"dhash", "brightness_spread"} <= usable:
+        if "dhash" in usable:
             try:
                 closest = _mark_look_alikes(images, distance)
             except DataError as error:
@@ -81,9 +79,7 @@ def _lacking(images: pd.DataFrame) -> dict[str, str]:
 
 def _mark_look_alikes(images: pd.DataFrame, distance: int) -> NDArray[np.int64]:
     """Count each image's earlier look-alikes of other bytes; returns the index of the first, or -1."""
-    textured = np.flatnonzero(images["brightness_spread"].to_numpy() >= MIN_SPREAD)
-    hashes = images["dhash"].iloc[textured].tolist()
-    pairs = textured[near_duplicate_pairs(hashes, distance=distance)]
+    pairs = near_duplicate_pairs(images["dhash"].tolist(), distance=distance)
     bytes_of = pd.factorize(images["sha256"])[0]
     label_of = pd.factorize(images["label"])[0]
     pairs = pairs[bytes_of[pairs[:, 0]] != bytes_of[pairs[:, 1]]]

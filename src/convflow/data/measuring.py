@@ -10,6 +10,10 @@ from PIL import Image
 from convflow.data.images import ImageError, open_image, read_bytes, to_pixels
 
 _HASH_SIDE = 16
+# Flatter pictures (in grey levels) have no gradient to hash, smaller ones (in pixels) no 16 x 16 tiles:
+# their hashes would be noise, and all alike.
+_MIN_SPREAD = 2.0
+_MIN_SIDE = 2 * _HASH_SIDE
 
 
 class Measured(NamedTuple):
@@ -40,7 +44,7 @@ def measure(path: Path) -> Measured:
     mean, spread = brightness(grey)
     return Measured(
         sha256=hashlib.sha256(data).hexdigest(),
-        dhash=difference_hash(grey),
+        dhash=difference_hash(grey) if spread >= _MIN_SPREAD and min(grey.size) >= _MIN_SIDE else "",
         format=image.format or "",
         mode=image.mode,
         width=image.width,

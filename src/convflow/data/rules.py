@@ -181,7 +181,7 @@ def _about_copies(limits: Limits, severity: Mapping[str, str]) -> Iterator[Rule]
         (_at_most("earlier_copies", 0),),
         ("path", "label", "sha256"),
     )  # fmt: skip
-    near = ("path", "label", "sha256", "dhash", "brightness_spread")
+    near = ("path", "label", "sha256", "dhash")
     bits = limits.near_duplicate_distance
     yield Rule(
         "near_label_conflict", severity["near_label_conflict"], "images",

@@ -18,8 +18,6 @@ from convflow.data.layout import SIDES
 from convflow.errors import DataError
 
 EXCLUDED = "excluded"
-# A flat picture has no gradient to hash; below this spread (grey levels) the hash is noise.
-MIN_SPREAD = 2.0
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,6 @@ def draw(seed: int, key: str) -> float:
 def families(
     sha256: Sequence[str],
     dhash: Sequence[str],
-    spread_N: NDArray[np.float64],
     group: Sequence[str | None],
     distance: int,
 ) -> NDArray[np.int64]:
@@ -53,8 +50,7 @@ def families(
 
     Args:
         sha256: N digests of the files.
-        dhash: N difference hashes, 64 hexadecimal digits each.
-        spread_N: brightness spread in grey levels; flatter pictures than 2 are not compared.
+        dhash: N difference hashes, 64 hexadecimal digits each, or empty.
         group: N names, or None where an image has no group.
         distance: pictures whose hashes differ in at most this many of 256 bits are nearly the same.
 
@@ -62,9 +58,7 @@ def families(
         int64 (N,): the index of the family's first member.
     """
     pairs = [_star(sha256), _star(group)]
-    textured = np.flatnonzero(spread_N >= MIN_SPREAD)
-    near = near_duplicate_pairs([dhash[index] for index in textured.tolist()], distance=distance)
-    pairs.append(textured[near])
+    pairs.append(near_duplicate_pairs(dhash, distance=distance))
     return components(len(sha256), np.concatenate(pairs))
 
 

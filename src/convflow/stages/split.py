@@ -51,8 +51,7 @@ def run(approved: Path, splits: Path, *, params: Params) -> None:
     table = read_table(approved / "rows.parquet")
     rows: Columns = table.to_pydict()
     group = rows["group"] if params.method == "grouped" else [None] * table.num_rows
-    spread = np.asarray(rows["brightness_spread"], dtype=np.float64)
-    family = families(rows["sha256"], rows["dhash"], spread, group, params.near_duplicate_distance)
+    family = families(rows["sha256"], rows["dhash"], group, params.near_duplicate_distance)
     sides, why = _assign(rows, group, family, params, splits / "members.parquet")
     check_sides(sides, rows["label"])
     probes, majority = _probe(rows, family, sides, params.seed)
