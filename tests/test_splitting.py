@@ -65,7 +65,7 @@ def assigned(rows, *, distance=6, seed=1, before=None):
 
 
 def belong(one, other, distance):
-    alike = one[1] and other[1] and bits_apart(one[1], other[1]) <= distance
+    alike = bool(one[1] and other[1]) and bits_apart(one[1], other[1]) <= distance
     return one[0] == other[0] or (one[2] is not None and one[2] == other[2]) or alike
 
 
