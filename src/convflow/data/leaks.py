@@ -111,7 +111,7 @@ def sentence(probes: Sequence[Probe], majority: float, margin: float) -> str:
     worst = probes[0]
     verdict = "TRIPPED" if worst.gain_low > margin else "clear"
     return (
-        f"leak probe {verdict}: {worst.name} ({worst.sees}) alone tells the label in {worst.accuracy:.1%} "
+        f"{verdict}: {worst.name} ({worst.sees}) alone tells the label in {worst.accuracy:.1%} "
         f"of the held-out images, always naming the commonest class in {majority:.1%}; "
         f"gain {worst.gain:+.2f} [{worst.gain_low:+.2f}, {worst.gain_high:+.2f}] of what is left to gain, "
         f"limit {margin:.2f}"

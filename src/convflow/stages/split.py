@@ -58,7 +58,7 @@ def run(approved: Path, splits: Path, *, params: Params) -> None:
     finding = sentence(probes, majority, params.leak_limit)
     tripped = probes[0].gain_low > params.leak_limit
     if tripped and params.leak_probe == "fail":
-        raise DataError(f"split: {finding}; split by group, or set split.leak_probe: warn")
+        raise DataError(f"split: leak probe {finding}; split by group, or set split.leak_probe: warn")
     with whole_folder(splits) as folder:
         members = table.append_column("side", pa.array(sides)).append_column("why", pa.array(why))
         write_table(folder / "members.parquet", members, about=_settings(params))
@@ -125,4 +125,4 @@ def _tell(labels: Sequence[str], sides: Sequence[str], finding: str, tripped: bo
     for side, n_images in sorted(Counter(sides).items()):
         shares = ", ".join(f"{label} {counts[side, label]:,}" for label in sorted(set(labels))[:8])
         print(f"split: {side} {n_images:,} images ({shares})")
-    print(f"split: {finding}", file=sys.stderr if tripped else sys.stdout)
+    print(f"split: leak probe {finding}", file=sys.stderr if tripped else sys.stdout)
