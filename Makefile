@@ -8,7 +8,7 @@ READY  := $(VENV)/.ready
 RUN    := $(BIN)/convflow environment --
 # What the demonstration sets need beyond what `convflow init` reads off the images.
 SET_elpv   := --set split.seed=4 --set train.epochs=30 --set train.batch_size=64 \
-              --set train.augment.flips=both --set evaluate.positive=defective
+              --set train.normalise=image --set train.augment.flips=both --set evaluate.positive=defective
 SET_digits :=
 
 .DEFAULT_GOAL := help

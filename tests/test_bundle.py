@@ -19,6 +19,7 @@ CARD = {
     "name": "cnn",
     "arch": "residual",
     "arch_args": {"width": 4},
+    "normalise": "dataset",
     "classes": ["bad", "good"],
     "input": {"size_px": 16, "channels": 3, "fit": "stretch"},
 }

@@ -115,3 +115,12 @@ def test_pictures_too_small_are_refused_and_the_smallest_work(arch, least_px):
         build(arch, 2, 3, least_px - 1, {})
     with torch.device("meta"):
         assert build(arch, 2, 3, least_px, {})(noise(2, 3, least_px).to("meta")).shape == (2, 2)
+
+
+def test_normalised_by_itself_a_picture_answers_alike_in_any_exposure():
+    model = build("residual", 2, 1, 32, {"width": 4}, "image").eval()
+    image = noise(3, 1, 32).float()
+    dimmer = 0.5 * image + 40
+    with torch.inference_mode():
+        assert torch.allclose(model(image), model(dimmer), atol=0.02)
+        assert torch.isfinite(model(torch.full((1, 1, 32, 32), 7.0))).all()

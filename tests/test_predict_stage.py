@@ -27,6 +27,7 @@ def project(tmp_path):
         "kind": "network",
         "arch": "residual",
         "arch_args": {"width": 4},
+        "normalise": "dataset",
         "classes": CLASSES,
         "input": {"size_px": SIDE, "channels": 1, "fit": "stretch"},
     }

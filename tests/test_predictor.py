@@ -31,6 +31,7 @@ def folder(model, tmp_path_factory):
         "kind": "network",
         "arch": "residual",
         "arch_args": {"width": 4},
+        "normalise": "dataset",
         "classes": CLASSES,
         "input": {"size_px": SIDE, "channels": 3, "fit": "crop"},
         "n_parameters": 12_345,

@@ -128,6 +128,14 @@ def test_the_shares_come_near_the_fractions_and_the_seed_matters():
     assert agreement == pytest.approx(0.5**2 + 0.2**2 + 0.3**2, abs=0.03)
 
 
+def test_large_families_do_not_gather_on_one_side():
+    keys = [hashlib.sha256(f"{n}".encode()).hexdigest() for n in range(10_000)]
+    family_N = np.arange(10_000) // 10 * 10
+    sides, _ = assign_by_hash(family_N, keys, SHARES, seed=1, before=[None] * 10_000)
+    share = {side: n / 10_000 for side, n in Counter(sides).items()}
+    assert share == pytest.approx({"train": 0.5, "val": 0.2, "test": 0.3}, abs=0.06)
+
+
 def test_a_draw_is_even_and_stays_what_it_was():
     draws = [draw(7, f"{n}") for n in range(2000)]
     assert np.histogram(draws, bins=4, range=(0, 1))[0] == pytest.approx([500] * 4, abs=80)

@@ -24,6 +24,7 @@ CLASSES = ["left", "middle", "right"]
 PARAMS = {
     "arch": "residual",
     "arch_args": {"width": 4, "dropout": 0.2},
+    "normalise": "dataset",
     "seed": 0,
     "epochs": 2,
     "batch_size": 8,
@@ -108,6 +109,7 @@ def test_a_training_leaves_a_whole_model_its_history_and_its_timing(project, cap
         "name": "cnn",
         "arch": "residual",
         "arch_args": {"width": 4, "dropout": 0.2},
+        "normalise": "dataset",
         "classes": CLASSES,
         "input": {"size_px": SIDE, "channels": 1, "fit": "stretch"},
         "weights": {"file": "weights.safetensors", "sha256": digest_file(model / "weights.safetensors")},

@@ -40,7 +40,13 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     network = build("residual", 2, 1, SIDE, arch_args)
     (root / "models/cnn/weights.txt").unlink()
     contract = {"size_px": SIDE, "channels": 1, "fit": "stretch"}
-    card = {"kind": "network", "name": "cnn", "arch": "residual", "arch_args": arch_args}
+    card = {
+        "kind": "network",
+        "name": "cnn",
+        "arch": "residual",
+        "arch_args": arch_args,
+        "normalise": "dataset",
+    }
     card |= {"classes": CLASSES, "input": contract, "best_epoch": 2, "n_parameters": 1}
     save_bundle(root / "models/cnn", network.state_dict(), card)
     pixels = np.load(root / "data/packed/val/pixels.npy")

@@ -12,7 +12,6 @@ from convflow.data.rules import COLUMNS, MAY_BE_NULL, Rule
 from convflow.errors import DataError
 
 
-
 @dataclass(frozen=True)
 class Evidence:
     """The frames that rules are asked of, and what is known about each column."""

@@ -100,10 +100,11 @@ def assign_by_hash(
     sides, why = [""] * len(key), [""] * len(key)
     for family_members in members.values():
         earlier = sorted({side for index in family_members if (side := before[index])})
-        lowest = min(draw(seed, key[index]) for index in family_members)
+        # By name, not by draw: the least of many draws is low, and would send large families to test.
+        leader = min(key[index] for index in family_members)
         for index in family_members:
             if len(earlier) < 2:
-                sides[index] = earlier[0] if earlier else fractions.side(lowest)
+                sides[index] = earlier[0] if earlier else fractions.side(draw(seed, leader))
             else:
                 sides[index] = before[index] or EXCLUDED
                 why[index] = "" if before[index] else f"resembles or groups with {' and '.join(earlier)}"

@@ -89,6 +89,7 @@ def _shell(folder: Path, card: dict[str, Any]) -> Classifier:
                 contract["channels"],
                 contract["size_px"],
                 card["arch_args"],
+                card["normalise"],
             )
     except ParamsError as error:
         raise ModelError(f"{folder / CARD}: {error}") from None
@@ -115,6 +116,7 @@ _CARD_RULES: dict[str, Callable[[Any], bool]] = {
     "kind": lambda value: value == "network",
     "arch": lambda value: isinstance(value, str),
     "arch_args": lambda value: isinstance(value, dict),
+    "normalise": lambda value: value in ("dataset", "image"),
     "classes": _is_classes,
     "input": _is_input,
     "weights": lambda value: isinstance(value, dict) and isinstance(value.get("sha256"), str),

@@ -1,7 +1,7 @@
 """Every architecture by its name; only the chosen one's library is loaded."""
 
 import importlib
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,26 +22,41 @@ class Classifier(nn.Module):
 
     Attributes:
         mean, std: float32 (C,), of the training pixels in grey levels 0..255.
+        per_image: each picture is normalised by its own mean and spread (all channels together) instead,
+            for sets in which exposure tells more of the camera than of the object.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, net: nn.Module, mean_C: Tensor, std_C: Tensor) -> None:
-        """Put normalisation by `mean_C` and `std_C` before `net`."""
+    def __init__(self, net: nn.Module, mean_C: Tensor, std_C: Tensor, *, per_image: bool = False) -> None:
+        """Put normalisation before `net`."""
         super().__init__()
         self.net = net
+        self.per_image = per_image
         self.register_buffer("mean", mean_C.float())
         self.register_buffer("std", std_C.float())
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
         """Logits (B, K) of pixels 0..255, uint8 or float."""
-        normal = (image_BCHW.float() - self.mean[:, None, None]) / self.std[:, None, None]
-        logits: Tensor = self.net(normal)
+        logits: Tensor = self.net(self._normal(image_BCHW.float()))
         return logits
 
+    def _normal(self, image_BCHW: Tensor) -> Tensor:
+        if self.per_image:
+            deviation, mean = torch.std_mean(image_BCHW, dim=(1, 2, 3), keepdim=True)
+            return (image_BCHW - mean) / (deviation + 1.0)  # one grey level: a flat picture stays flat
+        return (image_BCHW - self.mean[:, None, None]) / self.std[:, None, None]
 
-def build(arch: str, n_classes: int, channels: int, size_px: int, arguments: dict[str, Any]) -> Classifier:
+
+def build(
+    arch: str,
+    n_classes: int,
+    channels: int,
+    size_px: int,
+    arguments: dict[str, Any],
+    normalise: Literal["dataset", "image"] = "dataset",
+) -> Classifier:
     """Build `arch` with fresh weights from torch's current random state; normalisation starts as identity.
 
     Raises:
@@ -66,4 +81,4 @@ def build(arch: str, n_classes: int, channels: int, size_px: int, arguments: dic
         raise ParamsError(
             f"train.arch_args: {arguments!s:.100} does not suit {arch} ({reason}); try {{}}, its defaults"
         ) from None
-    return Classifier(net, torch.zeros(channels), torch.ones(channels))
+    return Classifier(net, torch.zeros(channels), torch.ones(channels), per_image=normalise == "image")

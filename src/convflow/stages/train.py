@@ -52,6 +52,7 @@ class Params(Section):
 
     arch: str
     arch_args: dict[str, bool | int | FiniteFloat | str]
+    normalise: Literal["dataset", "image"]
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     epochs: PositiveInt
     batch_size: Annotated[int, Field(ge=2)]
@@ -92,6 +93,7 @@ def run(train: Path, val: Path, model: Path, timing: Path, *, params: Params) ->
         "name": model.name,
         "arch": params.arch,
         "arch_args": params.arch_args,
+        "normalise": params.normalise,
         "classes": packed.contract.classes,
         "input": {k: v for k, v in asdict(packed.contract).items() if k != "classes"},
         "best_epoch": best.epoch,
@@ -130,7 +132,8 @@ def _open(train: Path, val: Path) -> tuple[Packed, Packed]:
 def _network(packed: Packed, params: Params) -> Classifier:
     torch.manual_seed(params.seed)
     contract = packed.contract
-    net = build(params.arch, len(contract.classes), contract.channels, contract.size_px, params.arch_args)
+    n_classes, channels = len(contract.classes), contract.channels
+    net = build(params.arch, n_classes, channels, contract.size_px, params.arch_args, params.normalise)
     mean, std = packed.channel_statistics()
     net.mean.copy_(torch.from_numpy(mean))
     net.std.copy_(torch.from_numpy(std))

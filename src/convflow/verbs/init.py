@@ -87,6 +87,7 @@ def _proposal(path: Path, found: dict[str, list[Any]], classes: dict[str, int]) 
         "split.method": _method(found),
         "split.seed": 0,
         "pack.size_px": int(min(96, max(16, side // 16 * 16))),
+        "train.normalise": "dataset",
         "train.epochs": int(min(60, max(10, _PASSES // n_images))),
         "train.batch_size": int(min(64, max(8, n_images // 64 * 8))),
         "evaluate.positive": None,
