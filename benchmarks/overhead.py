@@ -59,7 +59,7 @@ def shim(folder: Path, log: Path) -> None:
 
 
 def copy_project(folder: Path) -> None:
-    """The tracked files as they are in the working tree, in a git repository and an empty cache of their own."""
+    """The tracked files as they are now, in a git repository and an empty cache of their own."""
     names = subprocess.run(
         ["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True, check=True
     ).stdout
