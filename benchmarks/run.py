@@ -9,6 +9,7 @@ SCRIPTS = {
     "scanning.py": "scan against a bare Pillow decode",
     "feeding.py": "batches from packed arrays against ImageFolder and DataLoader",
     "training_loop.py": "the training loop against a hand-written one",
+    "leaks.py": "what the leak probe says of a random split and of one by group",
     "bootstrap.py": "bootstrap intervals against a loop over scikit-learn",
     "coverage.py": "do the 95 % intervals hold what they say",
     "overhead.py": "what dvc repro spends beside the work",

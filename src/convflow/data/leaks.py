@@ -96,25 +96,30 @@ def probe_all(train: Rows, held: Rows, *, seed: int) -> list[Probe]:
             lambda: _boosted(train.light_NF, train.label_N, held.light_NF),
         ),
     }
-    with threadpool_limits(
-        1
-    ):  # so little work is done sooner than threads that share cores wait for each other
+    # so little work is done sooner than threads that share cores wait for each other
+    with threadpool_limits(1):
         probes = [
             _judge(name, sees, guess() == held.label_N, hit_by_majority, held.key_N, seed)
             for name, (sees, guess) in guesses.items()
         ]
-    return sorted(probes, key=lambda probe: -probe.gain_low)
+    return sorted(probes, key=lambda probe: -probe.gain)
 
 
-def sentence(probes: Sequence[Probe], majority: float, margin: float) -> str:
+def tripped(probes: Sequence[Probe], limit: float) -> list[Probe]:
+    """The probes whose gain lies above `limit` with its whole interval, the strongest first."""
+    return [probe for probe in probes if probe.gain_low > limit]
+
+
+def sentence(probes: Sequence[Probe], majority: float, limit: float) -> str:
     """The finding in one sentence."""
-    worst = probes[0]
-    verdict = "TRIPPED" if worst.gain_low > margin else "clear"
+    told = tripped(probes, limit)
+    worst = [*told, *probes][0]
+    verdict = "TRIPPED" if told else "clear"
     return (
         f"{verdict}: {worst.name} ({worst.sees}) alone tells the label in {worst.accuracy:.1%} "
         f"of the held-out images, always naming the commonest class in {majority:.1%}; "
         f"gain {worst.gain:+.2f} [{worst.gain_low:+.2f}, {worst.gain_high:+.2f}] of what is left to gain, "
-        f"limit {margin:.2f}"
+        f"limit {limit:.2f}"
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from convflow.data.leaks import Probe, Rows, probe_all, sentence
+from convflow.data.leaks import Probe, Rows, probe_all, sentence, tripped
 from convflow.data.splitting import (
     EXCLUDED,
     Fractions,
@@ -56,16 +56,17 @@ def run(approved: Path, splits: Path, *, params: Params) -> None:
     check_sides(sides, rows["label"])
     probes, majority = _probe(rows, family, sides, params.seed)
     finding = sentence(probes, majority, params.leak_limit)
-    tripped = probes[0].gain_low > params.leak_limit
-    if tripped and params.leak_probe == "fail":
+    has_tripped = bool(tripped(probes, params.leak_limit))
+    if has_tripped and params.leak_probe == "fail":
         raise DataError(f"split: leak probe {finding}; split by group, or set split.leak_probe: warn")
     with whole_folder(splits) as folder:
         members = table.append_column("side", pa.array(sides)).append_column("why", pa.array(why))
         write_table(folder / "members.parquet", members, about=_settings(params))
         write_json(
-            folder / "leak.json", _report(probes, majority, finding, tripped, torn_families(family, sides))
+            folder / "leak.json",
+            _report(probes, majority, finding, has_tripped, torn_families(family, sides)),
         )
-    _tell(rows["label"], sides, finding, tripped)
+    _tell(rows["label"], sides, finding, has_tripped)
 
 
 def _settings(params: Params) -> dict[str, Any]:
@@ -110,9 +111,11 @@ def _probe(rows: Columns, family: Any, sides: Sequence[str], seed: int) -> tuple
     return probe_all(train, held, seed=seed), majority
 
 
-def _report(probes: list[Probe], majority: float, finding: str, tripped: bool, torn: int) -> dict[str, Any]:
+def _report(
+    probes: list[Probe], majority: float, finding: str, has_tripped: bool, torn: int
+) -> dict[str, Any]:
     return {
-        "tripped": tripped,
+        "tripped": has_tripped,
         "sentence": finding,
         "majority_accuracy": majority,
         "probes": [vars(probe) for probe in probes],
@@ -120,9 +123,9 @@ def _report(probes: list[Probe], majority: float, finding: str, tripped: bool, t
     }
 
 
-def _tell(labels: Sequence[str], sides: Sequence[str], finding: str, tripped: bool) -> None:
+def _tell(labels: Sequence[str], sides: Sequence[str], finding: str, has_tripped: bool) -> None:
     counts = Counter(zip(sides, labels, strict=True))
     for side, n_images in sorted(Counter(sides).items()):
         shares = ", ".join(f"{label} {counts[side, label]:,}" for label in sorted(set(labels))[:8])
         print(f"split: {side} {n_images:,} images ({shares})")
-    print(f"split: leak probe {finding}", file=sys.stderr if tripped else sys.stdout)
+    print(f"split: leak probe {finding}", file=sys.stderr if has_tripped else sys.stdout)
