@@ -17,29 +17,32 @@ import time
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
-# Own dependencies first: in a stage, the imports are paid before `run` is called.
+# The imports are paid before `run` is called; the guard is for the worker processes a stage starts.
 STOPWATCH = """
-import json, os, sys, time
-started = float(os.environ["STOPWATCH_STARTED"])
-from convflow import cli
-from convflow.environment import quiet_tools
-import pathlib
-quiet_tools(pathlib.Path.cwd())
-import importlib
-stage = sys.argv[4]
-module = importlib.import_module(f"convflow.stages.{stage}")
-run = module.run
-def timed(*args, **kwargs):
-    begun = time.time()
-    try:
-        return run(*args, **kwargs)
-    finally:
+import functools, importlib, json, os, sys, time
+from pathlib import Path
+
+def main():
+    from convflow import cli
+    from convflow.environment import quiet_tools
+    quiet_tools(Path.cwd())
+    stage = sys.argv[4]
+    module = importlib.import_module(f"convflow.stages.{stage}")
+    run = module.run
+
+    @functools.wraps(run)
+    def timed(*args, **kwargs):
+        begun = time.time()
+        run(*args, **kwargs)
+        line = {"stage": stage, "started": float(os.environ["STOPWATCH_STARTED"]), "work": time.time() - begun}
         with open(os.environ["STOPWATCH_LOG"], "a") as log:
-            log.write(json.dumps({"stage": stage, "started": started, "work": time.time() - begun}) + "\\n")
-timed.__signature__ = __import__("inspect").signature(run)
-module.run = timed
-sys.argv = ["convflow", *sys.argv[3:]]
-sys.exit(cli.run(sys.argv[1:]))
+            log.write(json.dumps(line) + "\\n")
+
+    module.run = timed
+    return cli.run(sys.argv[3:])
+
+if __name__ == "__main__":
+    sys.exit(main())
 """
 
 

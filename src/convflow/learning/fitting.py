@@ -95,7 +95,7 @@ class Trainer:
         self.recipe, self.augment, self.train, self.val = recipe, augment, train, val
         self.accelerator = accelerator
         model = model.to(memory_format=torch.channels_last)
-        optimizer = torch.optim.AdamW(_parameter_groups(model, recipe.weight_decay), lr=recipe.lr)
+        optimizer = torch.optim.AdamW(_parameter_groups(model, recipe.weight_decay), lr=recipe.lr, fused=True)
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
         self.steps_per_epoch = train.n_batches(recipe.batch_size)
 
