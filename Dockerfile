@@ -1,9 +1,10 @@
 # Two steps: one builds the locked environment, the other carries it, without compilers and not as root.
 #
 #   docker build -t convflow .
-#   docker run --rm -v "$PWD":/project convflow                       the main job on the project in this folder
-#   docker run --rm --gpus all -v "$PWD":/project convflow            the same on a GPU
-#   docker run --rm -p 5000:5000 -v "$PWD":/project convflow mlflow server --host 0.0.0.0 --port 5000 \
+#   me="--user $(id -u):$(id -g) -e HOME=/tmp"
+#   docker run --rm $me -v "$PWD":/project convflow               the main job on the project in this folder
+#   docker run --rm $me --gpus all -v "$PWD":/project convflow    the same on a GPU
+#   docker run --rm $me -p 5000:5000 -v "$PWD":/project convflow mlflow server --host 0.0.0.0 --port 5000 \
 #       --backend-store-uri sqlite:////project/mlflow.db --artifacts-destination /project/mlartifacts
 
 FROM python:3.12-slim-bookworm AS build
@@ -23,7 +24,8 @@ RUN apt-get update \
     && useradd --create-home --uid 1000 convflow \
     && git config --system --add safe.directory /project
 COPY --from=build /opt/convflow /opt/convflow
-ENV PATH=/opt/convflow/bin:$PATH PYTHONUNBUFFERED=1
+# the code that runs is the code DVC hashes: the mounted project's
+ENV PATH=/opt/convflow/bin:$PATH PYTHONPATH=/project/src PYTHONUNBUFFERED=1
 USER convflow
 WORKDIR /project
 ENTRYPOINT ["convflow", "environment", "--"]

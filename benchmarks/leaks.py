@@ -17,8 +17,11 @@ def probe(method: str) -> dict[str, dict[str, float]]:
     """Split data/approved by `method`; what each probe found, by its name."""
     section = read_params(Path("params.yaml"))["split"] | {"method": method, "leak_probe": "warn"}
     with tempfile.TemporaryDirectory() as name:
-        split.run(Path("data/approved"), Path(name) / "splits", params=split.Params(**section))
-        found = json.loads((Path(name) / "splits/leak.json").read_text())
+        folder = Path(name)
+        split.run(
+            Path("data/approved"), folder / "splits", folder / "sides.csv", params=split.Params(**section)
+        )
+        found = json.loads((folder / "splits/leak.json").read_text())
     majority = {"accuracy": found["majority_accuracy"]}
     return {"always the commonest class": majority} | {one["name"]: one for one in found["probes"]}
 

@@ -2,8 +2,9 @@
 
     python benchmarks/overhead.py            in a copy of the project, nothing cached; at most 25 % on ELPV
 
-DVC starts each stage as `python -m convflow run STAGE ...`. Here a `python` put first on PATH notes when the
-process started, when the stage's own function began and ended, and when the process was done. What is left
+publish counts as no work at all: it is logging. In scan and pack the start of their worker processes counts
+as work. DVC starts each stage as `python -m convflow run STAGE ...`; here a `python` put first on PATH notes
+when the process started, how long the stage's own function took, and when the process was done. What is left
 of the wall time of `dvc repro` is DVC's: hashing, copying to the cache, writing dvc.lock.
 """
 
@@ -34,7 +35,8 @@ def main():
     def timed(*args, **kwargs):
         begun = time.time()
         run(*args, **kwargs)
-        line = {"stage": stage, "started": float(os.environ["STOPWATCH_STARTED"]), "work": time.time() - begun}
+        started = float(os.environ["STOPWATCH_STARTED"])
+        line = {"stage": stage, "started": started, "work": 0 if stage == "publish" else time.time() - begun}
         with open(os.environ["STOPWATCH_LOG"], "a") as log:
             log.write(json.dumps(line) + "\\n")
 
@@ -53,7 +55,7 @@ def shim(folder: Path, log: Path) -> None:
     python.write_text(
         "#!/bin/sh\n"
         f"export STOPWATCH_LOG={log} STOPWATCH_STARTED=$(date +%s.%N)\n"
-        f'{sys.executable} {folder}/stopwatch.py "$@"\n'
+        f'"{sys.executable}" "{folder}/stopwatch.py" "$@"\n'
         "status=$?\n"
         f'echo "{{\\"ended\\": $(date +%s.%N)}}" >> {log}\n'
         "exit $status\n"

@@ -19,6 +19,8 @@ SCRIPTS = {
 
 def main() -> int:
     """Run them all; the exit status is the number that failed."""
+    if not Path("data/approved").is_dir() or not Path("data/raw/elpv").is_dir():
+        sys.exit("convflow: the benchmarks read the solar cells; run `make repro DATA=elpv` first")
     failed = 0
     for script, title in SCRIPTS.items():
         print(f"\n== {title} (benchmarks/{script})", flush=True)

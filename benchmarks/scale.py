@@ -22,7 +22,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 STAGES = {
     "scan": ["raw", "data/scan"],
     "validate": ["data/scan", "data/approved", "reports/validation"],
-    "split": ["data/approved", "data/splits"],
+    "split": ["data/approved", "data/splits", "data/sides.csv"],
     "pack": ["raw", "data/splits", "data/packed/train", "data/packed/val", "data/packed/test"],
 }
 
@@ -79,7 +79,7 @@ def main() -> None:
     params["validate"]["labels"] = None
     params["pack"]["size_px"] = 32
     print("images   " + "".join(f"{stage:>20}" for stage in STAGES))
-    for n_images in map(int, sys.argv[1:] or ["10000", "20000"]):
+    for n_images in map(int, sys.argv[1:] or ["25000", "50000", "100000"]):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             make_images(folder / "raw", n_images)

@@ -1,17 +1,21 @@
 """A finished project in little: all that publish reads, and a package with a predictor in numpy."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from convflow import errors
+from convflow.evaluation import operating_point, ranking
 from convflow.files import digest_file, write_json, write_text
 from convflow.tables import write_table
 
 CLASSES = ["bad one", "good"]
 SIDE = 8
+POINT = 0.25  # "good" from this probability on; the pictures lie on both sides of it
 PATHS = [f"a b/{n}.png" for n in range(12)]
 ARGUMENTS = (
     "data/splits",
@@ -65,17 +69,19 @@ def make_project(root: Path) -> Path:
     good = (pixels.mean(axis=(1, 2, 3)) / 255 * 0.5).astype(np.float32)
     answers = {"path": PATHS, "p_bad one": 1 - good, "p_good": good}
     write_table(root / "predictions/cnn.parquet", pa.table(answers))
-    figures = {"cnn": {"test": {"accuracy": 0.9, "recall@0.5": {"bad one": 0.5}}, "n": 12, "ok": True}}
+    point = {"criterion": "f1", "positive": "good", "threshold": POINT, "value_on_val": None}
+    test = {"accuracy": 0.9, "recall@0.5": {"bad one": 0.5}}
+    figures = {"cnn": {"test": test, "n": 12, "ok": True, "operating_point": point}}
     write_json(root / "reports/evaluation/metrics.json", figures)
     write_json(root / "reports/validation/result.json", {"success": True})
     write_text(root / "reports/validation/index.html", "<p>fine</p>")
     write_text(root / "reports/validation/data_docs/index.html", "<p>needs the network</p>")
-    write_json(root / "reports/timing/train.json", {"device": "cuda", "seconds": 1.5})
+    write_json(root / "reports/timing/train.json", {"device": "cuda", "python": "3.99", "seconds": 1.5})
     write_text(root / "params.yaml", PARAMS)
     return root
 
 
-def write_model(folder: Path) -> None:
+def write_model(folder: Path) -> Path:
     """Write the stand-in's model folder."""
     write_text(folder / "weights.txt", "0.5")
     weights = {"file": "weights.txt", "sha256": digest_file(folder / "weights.txt")}
@@ -85,13 +91,17 @@ def write_model(folder: Path) -> None:
     )
     lines = [json.dumps({"epoch": n, "train_loss": 1 / n}) + "\n" for n in (1, 2, 3)]
     write_text(folder / "history.jsonl", "".join(lines))
+    return folder
 
 
 def make_package(root: Path) -> Path:
-    """Write a package `convflow` that holds nothing but the stand-in predictor."""
+    """Write a package `convflow` that holds nothing but the stand-in predictor and what decides."""
     write_text(root / "convflow/__init__.py", "")
     write_text(root / "convflow/learning/__init__.py", "")
     write_text(root / "convflow/learning/predictor.py", STAND_IN)
+    write_text(root / "convflow/evaluation/__init__.py", "")
+    for module in (errors, operating_point, ranking):
+        shutil.copy(module.__file__, root / Path(*module.__name__.split(".")).with_suffix(".py"))
     return root / "convflow"
 
 

@@ -1,6 +1,5 @@
 """The command line: one module per call, one line per error, and nothing heavy that is not used."""
 
-import importlib.util
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -57,15 +56,12 @@ def loaded():
             python(f"import sys, convflow.__main__, convflow.stages.{stage}; print(*sys.modules)").split()
         )
 
-    stages = [stage for stage in LOADS if importlib.util.find_spec(f"convflow.stages.{stage}")]
     with ThreadPoolExecutor(2) as pool:
-        return dict(zip(stages, pool.map(modules, stages), strict=True))
+        return dict(zip(LOADS, pool.map(modules, LOADS), strict=True))
 
 
 @pytest.mark.parametrize("stage", LOADS)
 def test_a_stage_loads_the_heavy_libraries_it_calls_and_no_other(loaded, stage):
-    if stage not in loaded:
-        pytest.skip("not written yet")
     assert HEAVY & loaded[stage] == LOADS[stage]
 
 
@@ -89,8 +85,6 @@ def test_help_names_all_verbs_with_examples_and_loads_nothing_heavy():
 
 @pytest.mark.parametrize("verb", cli.VERBS)
 def test_every_verb_has_its_module_and_its_own_help(verb, capsys):
-    if not importlib.util.find_spec(f"convflow.verbs.{verb}"):
-        pytest.skip("not written yet")
     with pytest.raises(SystemExit) as end:
         cli.run([verb, "--help"])
     assert end.value.code == 0

@@ -17,6 +17,7 @@ from convflow.evaluation.summary import summary_lines, with_interval
 from convflow.stages.evaluate import Params, run
 from convflow.tables import write_table
 from convflow.verbs import summary as verb
+from made_project import PARAMS
 
 FILES = [
     "confusion.csv", "confusion.png", "metrics.json", "pr.csv", "reliability.csv", "reliability.png",
@@ -210,6 +211,7 @@ def test_curves_are_scikit_learns(seed):
 def test_the_summary_says_what_how_good_and_where(project, capsys, tmp_path):
     table = predictions(["a", "b"], ["a", "a", "b", "b"] * 8)
     found = project(table, ["a", "b"])
+    (tmp_path / "params.yaml").write_text(PARAMS)
     (tmp_path / "data/splits").mkdir(parents=True)
     (tmp_path / "data/splits/leak.json").write_text('{"sentence": "not tripped"}')
     capsys.readouterr()
@@ -218,11 +220,12 @@ def test_the_summary_says_what_how_good_and_where(project, capsys, tmp_path):
     assert lines[0] == "cnn: small, 1.50 M parameters, weights of epoch 1"
     assert lines[1].split() == ["accuracy", *with_interval(found["test"]["accuracy"]).split()]
     assert f"  protocol: {found['protocol']}" in lines
-    assert lines[-4:] == [
+    assert lines[-5:] == [
         "  leak probe: not tripped",
         "  numbers: reports/evaluation/summary.md",
         "  plots: reports/evaluation",
-        "  MLflow: make ui",
+        "  not registered yet; run `dvc repro`",
+        "  browse: make ui (http://127.0.0.1:5000)",
     ]
     assert verb.run(argparse.Namespace(json=True)) == 0
     assert json.loads(capsys.readouterr().out)["metrics"]["cnn"] == found

@@ -192,14 +192,16 @@ def test_the_weights_kept_are_those_of_the_best_epoch_not_of_the_last():
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_the_epoch_and_the_remedy():
-    wanted = r"^train: the loss is not finite in epoch \d .*lower train.lr \(1e\+30\) or set .*fp32$"
+    wanted = (
+        r"^train: the loss is not finite in epoch \d, step \d+ .*lower train.lr \(1e\+30\) or set .*fp32$"
+    )
     with pytest.raises(TrainingError, match=wanted):
         fit(trainer(residual(), batches(*pictures(16)), lr=1e30))
 
 
 def test_weights_that_break_in_the_last_step_are_noticed_by_validation():
     image, label = pictures(8)
-    with pytest.raises(TrainingError, match=r"epoch 1 \(train \d\.\d+, val nan"):
+    with pytest.raises(TrainingError, match=r"epoch 1, in validation \(train \d\.\d+, val nan"):
         fit(trainer(linear(), batches(image, label), epochs=1, lr=math.inf, schedule="cosine"))
 
 

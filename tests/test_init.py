@@ -1,55 +1,33 @@
 """`convflow init`: looks at a folder, writes what follows from it, keeps everything else as it was."""
 
-import argparse
 import json
-import shutil
 from pathlib import Path
 
 import pytest
-import yaml
 from PIL import Image
 
 from convflow.errors import DataError, ParamsError
 from convflow.stages.pack import Params as Pack
 from convflow.stages.split import Params as Split
-from convflow.verbs import init
 from made_images import encode, make_tree, picture
-
-PARAMS = Path(__file__).parent.parent / "params.yaml"
+from made_init import PARAMS, make_empty, params, run, table
 
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """An empty project with the params.yaml convflow comes with; the current folder."""
-    root = tmp_path / "project"
-    root.mkdir()
-    shutil.copy(PARAMS, root / "params.yaml")
+    """An empty project; the current folder."""
+    root = make_empty(tmp_path / "project")
     monkeypatch.chdir(root)
     return root
-
-
-def run(*arguments):
-    parser = argparse.ArgumentParser()
-    init.add_arguments(parser)
-    return init.run(parser.parse_args([str(argument) for argument in arguments]))
-
-
-def params():
-    return yaml.safe_load(Path("params.yaml").read_text())
-
-
-def table(root, lines):
-    """Pictures 0.png, 1.png, ... and a labels.csv; the first of `lines` names its columns but the path."""
-    rows = [f"path,{lines[0]}", *(f"{n}.png,{line}" for n, line in enumerate(lines[1:]))]
-    files = {f"{n}.png": picture(n) for n in range(len(lines) - 1)}
-    return make_tree(root, files | {"labels.csv": "\n".join(rows)})
 
 
 def test_a_folder_per_class_sets_the_data_and_what_follows(project, capsys):
     files = {f"{label}/{n}.png": picture(n, (60, 50)) for label in ("Große Katze", "dog") for n in range(3)}
     root = make_tree(
         project / "my pictures",
-        files | {"dog/x.jpg": b"", "dog/a.txt": "", "dog/l.png": picture(9, mode="L")},
+        files
+        | {"dog/x.jpg": b"", "dog/a.txt": "", "dog/l.png": picture(9, mode="L")}
+        | {"dog/p.heic": b"x", "dog/q.HEIC": b"x"},
     )
     (root / "empty").mkdir()
     before = params()
@@ -84,10 +62,12 @@ def test_a_folder_per_class_sets_the_data_and_what_follows(project, capsys):
         "  sizes: 2 different, most often 60 x 50 (6)\n",
         "  modes: RGB 6, L 1\n",
         "  also: no groups, weights or further columns\n",
-        "  not images: 1 .txt\n",
+        "  not images: 2 .heic, 1 .txt\n",
         "  cannot be used: dog/x.jpg: the file is empty\n",
         '  data.root: "my pictures"\n',
-        "next: dvc repro",
+        "  cannot be read: convert 2 .heic to JPEG or PNG\n",
+        ", of 0..99 the one with the most even sides\n",
+        "next: make repro",
     ):
         assert line in out
 
@@ -120,11 +100,11 @@ def test_a_folder_outside_the_project_is_written_whole(project, pictures):
 @pytest.mark.parametrize(
     ("lines", "method", "said"),
     [
-        (["label", "a", "b"], "stratified", "no groups, weights or further columns"),
-        (["label,group", "a,g1", "b,g1", "b,g2"], "grouped", "2 groups"),
-        (["label,group", "a,g1", "b,"], "stratified", "1 groups"),
+        (["label", *"ab" * 8], "stratified", "no groups, weights or further columns"),
+        (["label,group", *(f"{c},g{n}" for n in range(8) for c in "ab")], "grouped", "8 groups"),
+        (["label,group", "a,g1", "b,", *["a,", "b,"] * 7], "stratified", "1 groups"),
         (["label,group,split", "a,g,train", "b,g,val", "b,g,test"], "column", "1 groups"),
-        (["label,weight,wafer", "a,0.5,x", "b,1,y"], "stratified", "weights, column wafer"),
+        (["label,weight,wafer", *["a,0.5,x", "b,1,y"] * 8], "stratified", "weights, column wafer"),
     ],
 )
 def test_a_table_s_columns_choose_the_split(project, capsys, lines, method, said):
@@ -140,7 +120,8 @@ def test_the_size_follows_the_pictures_within_bounds(project, side, size_px):
     run(
         make_tree(
             project / "set",
-            {"a/0.png": picture(0, (side + 9, side)), "b/0.png": picture(1, (side, side + 4))},
+            {f"a/{n}.png": picture(n, (side + 9, side)) for n in range(6)}
+            | {f"b/{n}.png": picture(n + 6, (side, side + 4)) for n in range(6)},
         )
     )
     assert params()["pack"]["size_px"] == size_px
@@ -183,7 +164,7 @@ def test_all_oddities_get_their_line_and_a_long_list_is_cut(project, capsys):
     run(make_tree(project / "set", files | hostile))
     out = capsys.readouterr().out
     assert [line.split(": ")[1] for line in out.splitlines() if "cannot be used" in line] == list(hostile)[:5]
-    assert "  ... and 1 more; `dvc repro` lists them all\n" in out
+    assert "  ... and 1 more; `make repro` lists them all\n" in out
 
 
 def test_set_changes_any_parameter_and_wins(project, pictures):
@@ -211,6 +192,30 @@ def test_a_wrong_set_is_one_line_and_writes_nothing(project, pictures, text, mes
         run(pictures, "--set", text, *dry)
     assert "\n" not in str(caught.value)
     assert Path("params.yaml").read_text() == PARAMS.read_text()
+
+
+# The folder's name
+
+
+@pytest.mark.parametrize("name", ["yes", "12:30", "Bilder 2024 (neu) & mehr; it's", "a: b", "#1", "größer"])
+def test_a_folder_may_have_most_names(project, pictures, name):
+    pictures.rename(project / name)
+    run(name)
+    assert params()["data"]["root"] == name
+
+
+@pytest.mark.parametrize("sign", ['"', "$", "`", "\\"])
+def test_a_folder_whose_name_a_shell_would_change_is_one_line_unless_linked(project, pictures, sign):
+    pictures.rename(project / f"a{sign}b")
+    with pytest.raises(
+        DataError, match=r"its name holds . which a shell would read as its own; rename"
+    ) as caught:
+        run(f"a{sign}b")
+    assert "\n" not in str(caught.value)
+    assert Path("params.yaml").read_text() == PARAMS.read_text()
+    (project / "plain").symlink_to(project / f"a{sign}b")
+    run("plain")
+    assert params()["data"]["root"] == "plain"
 
 
 def test_a_dry_run_says_all_and_writes_nothing(project, pictures, capsys):

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convflow.data.layout import Labelled, Reject, natural_key, read_layout
+from convflow.data.images import SAFE_FORMATS
+from convflow.data.layout import Labelled, Reject, natural_key, phone_photos, read_layout
 from convflow.errors import DataError
-from made_images import make_tree, picture
+from made_images import encode, make_tree, picture
 
 ONE = picture()
 TWICE = "listed more than once in labels.csv; keep one line"
@@ -83,9 +84,43 @@ def test_other_files_are_counted_by_suffix_and_hidden_folders_passed_over(tmp_pa
 
 @pytest.mark.parametrize("name", ["schöne Katze 1.png", "two\nlines.png", "🐈.png", "a'b\"c.png", "noend"])
 def test_a_name_may_hold_any_character(tmp_path, name):
-    assert read_layout(tree(tmp_path, {f"Größe 7/{name}": ONE.tobytes()})).items == [
+    assert read_layout(tree(tmp_path, {f"Größe 7/{name}": encode(ONE)})).items == [
         Labelled(f"Größe 7/{name}", "Größe 7")
     ]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in SAFE_FORMATS if kind not in ("TGA", "DIB")])
+def test_a_file_without_a_suffix_is_an_image_when_it_starts_like_one(tmp_path, kind):
+    image = ONE.convert("P" if kind == "GIF" else "RGB")
+    layout = read_layout(tree(tmp_path, {"cat/DSC0001": encode(image, kind)}))
+    assert layout.items == [Labelled("cat/DSC0001", "cat")]
+
+
+@pytest.mark.parametrize("text", ["", "Python pictures", "Pfad", "P12", "BMW and other cars", "GIF of cats"])
+def test_a_readme_without_a_suffix_is_no_image(tmp_path, text):
+    layout = read_layout(tree(tmp_path, {"cat/a.png": ONE, "README": text, "cat/LICENSE": text}))
+    assert (layout.rejects, layout.ignored, n_files(layout)) == ([], {"README": 1, "LICENSE": 1}, 3)
+
+
+def test_a_pipe_without_a_suffix_is_not_waited_for(tmp_path):
+    root = tree(tmp_path, {"cat/a.png": ONE})
+    os.mkfifo(root / "cat" / "pipe")
+    assert read_layout(root).ignored == {"pipe": 1}
+
+
+def test_a_link_without_a_suffix_that_leads_nowhere_is_kept_to_be_told(tmp_path):
+    root = tree(tmp_path, {"cat/a.png": ONE})
+    (root / "cat" / "gone").symlink_to("nowhere")
+    assert [item.path for item in read_layout(root).items] == ["cat/a.png", "cat/gone"]
+
+
+def test_photos_in_a_phone_s_format_come_with_a_remedy(tmp_path):
+    root = tree(tmp_path, {"cat/a.HEIC": b"x", "cat/b.heic": b"x", "cat/c.heif": b"x"})
+    with pytest.raises(
+        DataError, match=r"no images found; convert 2 \.heic and 1 \.heif to JPEG or PNG in one"
+    ):
+        read_layout(root)
+    assert phone_photos({".txt": 3}) == ""
 
 
 def test_names_that_differ_only_in_their_unicode_form_stay_two(tmp_path):

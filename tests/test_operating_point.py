@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from convflow.errors import DataError, ParamsError
-from convflow.evaluation.operating_point import OperatingPoint, choose_operating_point
+from convflow.errors import DataError, ModelError, ParamsError
+from convflow.evaluation.operating_point import OperatingPoint, choose_operating_point, told_point
 
 JUDGES = {
     "accuracy": reference.accuracy_score,
@@ -53,3 +53,16 @@ def test_a_val_of_one_class_cannot_choose(label):
     label_N = np.array(label, dtype=np.int64)
     with pytest.raises(DataError, match=rf"one class only \({len(label)} in all\)"):
         choose_operating_point(label_N, np.full((len(label), 2), 0.5), criterion="accuracy", positive=1)
+
+
+def test_what_the_evaluation_says_is_what_a_model_decides_by():
+    told = {"criterion": "f1", "positive": "bad", "threshold": 0.3, "value_on_val": 0.9}
+    assert told_point(told, ["bad", "good"], "here") == OperatingPoint("f1", 0, 0.3, 0.9)
+    assert told_point(None, ["bad", "good"], "here") == OperatingPoint("argmax")
+    assert told_point(told | {"threshold": None}, ["a", "b", "c"], "here") == OperatingPoint("argmax")
+
+
+@pytest.mark.parametrize("classes", [["cat", "dog"], ["bad", "good", "ugly"]])
+def test_a_threshold_for_other_classes_is_refused(classes):
+    with pytest.raises(ModelError, match=r"^here: operating point 0.3 for 'bad' does not fit the classes"):
+        told_point({"criterion": "f1", "positive": "bad", "threshold": 0.3}, classes, "here")

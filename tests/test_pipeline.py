@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import shlex
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ def outs(spec: dict) -> list[str]:
 
 
 def paths_of(spec: dict) -> list[str]:
-    return spec["cmd"].split()[5:]
+    return shlex.split(spec["cmd"])[5:]
 
 
 def test_the_graph_and_the_command_line_name_the_same_stages():

@@ -28,6 +28,7 @@ def project(tmp_path):
         "arch": "residual",
         "arch_args": {"width": 4},
         "normalise": "dataset",
+        "n_by_class": {"bad one": 3, "good": 4},
         "classes": CLASSES,
         "input": {"size_px": SIDE, "channels": 1, "fit": "stretch"},
     }
@@ -65,6 +66,7 @@ def test_every_image_of_val_and_test_is_a_row_with_all_its_probabilities(project
     assert table["label"].to_pylist()[:3] == ["bad one", "good", "bad one"]
     assert read_about(out) == {
         "classes": CLASSES,
+        "commonest": "good",
         "model": "cnn",
         "protocol": "one grouped split, seed 4",
     }

@@ -4,6 +4,7 @@ import argparse
 import csv
 import io
 import json
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +12,7 @@ from types import ModuleType
 import pytest
 
 from convflow.errors import DataError
+from convflow.files import write_json
 from convflow.verbs import predict
 from made_project import STAND_IN, write_image, write_model, write_text
 
@@ -89,6 +91,25 @@ def test_only_broken_images_are_an_empty_list(place: Path, capsys: pytest.Captur
     write_text(place / "broken.png", "")
     assert run("broken.png", "--json") == 2
     assert json.loads(capsys.readouterr().out) == []
+
+
+def test_a_model_of_the_project_decides_as_its_evaluation_says(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    point = {"criterion": "f1", "positive": "good", "threshold": 0.1}
+    write_json(place / "reports/evaluation/metrics.json", {"cnn": {"operating_point": point}})
+    assert run("--csv", "in") == 0
+    out, err = capsys.readouterr()
+    rows = [(row["label"], row["probability"], row["p_good"]) for row in csv.DictReader(io.StringIO(out))]
+    assert rows == [
+        ("good", "0.500000", "0.500000"),
+        ("bad one", "1.000000", "0.000000"),
+        ("good", "0.100000", "0.100000"),
+    ]
+    assert err == "model: models/cnn, 'good' from probability 0.1 on\n"
+    shutil.copytree(place / "models/cnn", place / "elsewhere/cnn")
+    assert run("--csv", "--model", "elsewhere/cnn", "in/9.png") == 0
+    assert ",bad one," in capsys.readouterr().out
 
 
 def test_a_path_that_is_not_there_stops_everything_before_the_model_is_loaded(place: Path) -> None:

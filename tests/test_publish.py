@@ -4,6 +4,7 @@ import base64
 import io
 import shutil
 import sqlite3
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from convflow.errors import TrackingError
-from convflow.files import write_json
+from convflow.evaluation.operating_point import told_point
+from convflow.files import read_json, write_json
 from convflow.registry import wrapped
 from convflow.registry.served import Served
 from convflow.stages import publish
@@ -107,11 +109,13 @@ def test_the_run_holds_params_curves_figures_and_origin(project: Path) -> None:
     assert run.data.params["train.lr"] == "0.1"
     assert run.data.metrics == pytest.approx(
         {"train_loss": 1 / 3, "test/accuracy": 0.9, "test/recall_0.5/bad one": 0.5, "n": 12}
+        | {"operating_point/threshold": 0.25}
     )
     curve = client(project).get_metric_history(run.info.run_id, "train_loss")
     assert [(point.step, point.value) for point in curve] == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
     tags = run.data.tags
     assert (tags["convflow.device"], tags["convflow.git.commit"]) == ("cuda", "none")
+    assert (tags["convflow.python"], tags["convflow.torch"]) == ("3.99", "unknown")
     assert tags["convflow.check"].startswith("4 images, largest difference")
     assert run.inputs.dataset_inputs[0].dataset.digest == tags["convflow.data"][:36]
 
@@ -162,6 +166,22 @@ def test_other_results_are_a_new_version_and_the_challenger(project: Path) -> No
     assert aliases == {"challenger": "2"}
 
 
+def test_back_at_earlier_params_the_alias_goes_back_too(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metrics = project / "reports/evaluation/metrics.json"
+    before = metrics.read_bytes()
+    write_json(metrics, {"cnn": {"test": {"accuracy": 0.8}}})
+    run_stage()
+    metrics.write_bytes(before)
+    capsys.readouterr()
+    for said in ("alias challenger points to it again", "nothing to add"):
+        run_stage()
+        assert capsys.readouterr().out == f"publish: cells version 1 is there already; {said}\n"
+    assert state(project)[2] == {"challenger": "1"}
+    assert len(state(project)[1]) == 2
+
+
 def test_a_deleted_database_is_written_again(project: Path) -> None:
     (project / "mlflow.db").unlink()
     run_stage()
@@ -193,15 +213,19 @@ def test_a_half_written_run_is_replaced(project: Path, status: str) -> None:
     assert not Path(run.info.artifact_uri.removeprefix("file://")).exists()
 
 
-def test_a_moved_project_publishes_to_its_new_place(template: Path, project: Path) -> None:
-    moved = project.with_name("moved")
+@pytest.mark.parametrize("name", ["a moved one", "a%20moved%2Fone"])
+def test_a_moved_project_publishes_to_its_new_place(
+    project: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved = project.with_name(name)
     shutil.move(project, moved)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(moved)
-        run_stage()
+    monkeypatch.chdir(moved)
+    run_stage()
+    run_stage()
+    assert capsys.readouterr().out.endswith("is there already; nothing to add\n")
     runs, versions, aliases = state(moved)
     assert (runs, len(versions), len(aliases)) == ([("cnn", "FINISHED")], 1, 1)
-    assert str(moved) in the_run(moved).info.artifact_uri
+    assert the_run(moved).info.artifact_uri.startswith(moved.as_uri())
 
 
 def test_a_live_run_gives_way_to_the_real_one(project: Path) -> None:
@@ -231,13 +255,32 @@ def test_a_model_that_answers_otherwise_is_not_registered(
 
 
 def test_the_proof_names_the_difference_and_the_remedy(template: Path) -> None:
-    known = wrapped.known_answers(Path("data/packed/val"), Path("predictions/cnn.parquet"), CLASSES, 4)
+    told = {"criterion": "f1", "positive": "good", "threshold": 0.25}
+    known = wrapped.known_answers(Path("data/packed/val"), Path("predictions/cnn.parquet"), CLASSES, 4, told)
     proof = wrapped.Proof.__new__(wrapped.Proof)
     proof._known, proof._model_uri = known, "models:/m-1"
-    got = np.column_stack([known.prob_NK.max(axis=1), known.prob_NK])
-    assert proof._compare("bytes", got, 1e-4) == 0.0
+    good = known.prob_NK[:, 1] >= 0.25
+    labels = np.where(good, "good", "bad one")
+    got = np.column_stack([np.where(good, known.prob_NK[:, 1], known.prob_NK[:, 0]), known.prob_NK])
+    assert set(labels) == {"good", "bad one"}
+    assert proof._compare("bytes", got, labels, 1e-4) == 0.0
+    likeliest = np.full(4, "bad one")
+    with pytest.raises(TrackingError, match=r"asked with bytes, it does not decide at the operating point"):
+        proof._compare("bytes", got, likeliest, 1e-4)
     with pytest.raises(TrackingError, match=r"models:/m-1: asked with bytes.* 0\.01 .*tolerance is 0\.0001"):
-        proof._compare("bytes", got + 0.01, 1e-4)
+        proof._compare("bytes", got + 0.01, labels, 1e-4)
+
+
+def test_a_proof_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wrapped, "_WAIT_S", 0.01)
+    with subprocess.Popen(["sleep", "60"], stderr=subprocess.PIPE) as sleeper:
+        proof = wrapped.Proof.__new__(wrapped.Proof)
+        proof._process, proof._model_uri = sleeper, "models:/m-1"
+        with pytest.raises(
+            TrackingError, match=r"m-1: the logged model gave no answer in 0\.01 s; no version"
+        ):
+            proof.check(1e-4)
+        sleeper.kill()
 
 
 def test_known_answers_are_spread_over_the_images_both_sides_have(template: Path) -> None:
@@ -247,6 +290,19 @@ def test_known_answers_are_spread_over_the_images_both_sides_have(template: Path
     assert len(
         wrapped.known_answers(Path("data/packed/val"), Path("predictions/cnn.parquet"), CLASSES, 99).pixels
     ) == len(PATHS)
+
+
+def test_the_registered_model_decides_at_the_operating_point(project: Path) -> None:
+    (place,) = (project / "mlartifacts").rglob("artifacts/operating_point.json")
+    told = read_json(place)
+    assert (told["positive"], told["threshold"]) == ("good", 0.25)
+    model = Served()
+    model.predictor, model.point = Grey(), told_point(told, CLASSES, "here")
+    pictures = np.array([0, 60, 70, 255], np.uint8)[:, None, None, None] * np.ones((1, 8, 8, 1), np.uint8)
+    answer = model.predict(None, pictures)
+    assert answer["label"].tolist() == ["bad one", "bad one", "good", "good"]
+    np.testing.assert_allclose(answer["p_good"], [0, 60 / 255, 70 / 255, 1], rtol=1e-6)
+    np.testing.assert_allclose(answer["probability"], [1, 195 / 255, 70 / 255, 1], rtol=1e-6)
 
 
 def test_the_served_model_takes_bytes_base64_and_arrays() -> None:
@@ -289,6 +345,13 @@ class Grey:
         (pd.DataFrame({"img": [b""]}), r"no column 'image' among \['img'\]"),
         (["not base64!"], "image 0: text that is not base64"),
         (np.zeros((1, 8, 8, 1), np.float32), "image 0: an array .* of float32"),
+        (
+            np.zeros((20, 30, 3), np.uint8),
+            r"image 0: an array \(30, 3\) is a row.*one image as image\[None\]",
+        ),
+        (np.zeros((8, 8, 1), np.uint8), r"image 0: an array \(8, 1\) is a row of pixels"),
+        (np.zeros((20, 30), np.uint8), r"image 0: an array \(30,\) is a row of pixels"),
+        (np.zeros((20, 30, 3), np.uint8).tolist(), r"image 0: an array \(30, 3\) is a row of pixels"),
         (np.full((1, 8, 8, 1), 300), "image 0: values 300 to 300; expected 0 to 255"),
     ],
 )

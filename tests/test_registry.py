@@ -1,6 +1,8 @@
 """The registry's light half: names, addresses, keys, the ledger, origins. None of it imports MLflow."""
 
 import json
+import os
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -15,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convflow.errors import ConvflowError, ModelError, TrackingError
-from convflow.files import write_json, write_text
+from convflow.files import read_json, write_json, write_text
 from convflow.params import read_params
 from convflow.registry import provenance, rest
 from convflow.registry.choice import Project, choose_model
@@ -23,13 +25,18 @@ from convflow.registry.key import Evidence, digests, run_key
 from convflow.registry.ledger import find_folder, find_published
 from convflow.registry.record import MAX_NAME, flat_metrics, flat_params, read_history
 from convflow.registry.resolve import resolve
+from convflow.registry.scratch import scratch_folder
+from convflow.registry.standing import registered_line
 from convflow.registry.store import Store, Tracking, local_path, open_store, redact
-from made_project import ARGUMENTS, make_project, write_model
+from made_project import ARGUMENTS, POINT, make_project, write_model
 
+POINT_TOLD = {"criterion": "f1", "positive": "good", "threshold": POINT, "value_on_val": None}
 TRACKING = Tracking(uri="sqlite:///mlflow.db", artifacts="mlartifacts", experiment="e", live=True)
 
 
-@pytest.mark.parametrize("module", ["stages.publish", "verbs.follow", "verbs.predict", "verbs.environment"])
+@pytest.mark.parametrize(
+    "module", ["stages.publish", "verbs.follow", "verbs.predict", "verbs.summary", "verbs.ui"]
+)
 def test_nothing_heavy_is_loaded_before_it_is_needed(module: str) -> None:
     code = f"import convflow.{module}, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -101,6 +108,7 @@ def test_a_folder_is_no_store(tmp_path: Path, uri: str) -> None:
 
 def test_file_addresses_become_paths() -> None:
     assert local_path("file:///a%20b/c") == Path("/a b/c")
+    assert local_path("file:///a%2520b/c") == Path("/a%20b/c")
     assert local_path("/a b/c") == Path("/a b/c")
     assert local_path("s3://bucket/c") is None
 
@@ -159,7 +167,7 @@ def store_at(root: Path) -> Store:
 def test_whatever_is_no_known_database_is_answered_with_doubt(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / "mlflow.db").write_bytes(content)
-    assert find_published(store_at(tmp_path), "k", "cells") is None
+    assert find_published(store_at(tmp_path), "k", "cells", "champion") is None
     assert find_folder(store_at(tmp_path), "cells", alias="champion") is None
     assert (tmp_path / "mlflow.db").exists() == (content is not None)
 
@@ -191,23 +199,26 @@ def small_registry(root: Path, *, status: str = "FINISHED", key: str = "k", copi
 
 
 def test_the_ledger_is_sure_of_a_finished_run_with_its_version_and_files(tmp_path: Path) -> None:
-    found = find_published(store_at(small_registry(tmp_path)), "k", "cells")
+    found = find_published(store_at(small_registry(tmp_path)), "k", "cells", "champion")
     assert found is not None
-    assert (found.run_id, found.version) == ("r", "1")
+    assert (found.run_id, found.version, found.has_alias) == ("r", "1", True)
+    other = find_published(store_at(tmp_path), "k", "cells", "challenger")
+    assert other is not None
+    assert not other.has_alias
 
 
 @pytest.mark.parametrize(
     "change", [{"status": "RUNNING"}, {"status": "FAILED"}, {"key": "other"}, {"copies": 2}, {"copies": 0}]
 )
 def test_the_ledger_doubts_what_is_not_one_finished_run(tmp_path: Path, change: dict[str, Any]) -> None:
-    assert find_published(store_at(small_registry(tmp_path, **change)), "k", "cells") is None
+    assert find_published(store_at(small_registry(tmp_path, **change)), "k", "cells", "champion") is None
 
 
 @pytest.mark.parametrize("gone", ["run/artifacts/a.txt", "model/artifacts/MLmodel"])
 def test_the_ledger_doubts_a_run_whose_files_are_gone(tmp_path: Path, gone: str) -> None:
     small_registry(tmp_path)
     (tmp_path / gone).unlink()
-    assert find_published(store_at(tmp_path), "k", "cells") is None
+    assert find_published(store_at(tmp_path), "k", "cells", "champion") is None
 
 
 def test_a_registered_model_is_found_and_verified(tmp_path: Path) -> None:
@@ -230,7 +241,7 @@ def test_without_a_registry_the_only_local_model_answers(
 ) -> None:
     monkeypatch.chdir(project)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert choose_model(None, Project()) == (Path("models/cnn"), "models/cnn")
+    assert choose_model(None, Project()) == (Path("models/cnn"), "models/cnn", POINT_TOLD)
     write_model(Path("models/other"))
     with pytest.raises(ModelError, match="2 models in models/ and none registered"):
         choose_model(None, Project())
@@ -251,6 +262,7 @@ class Answers(BaseHTTPRequestHandler):
             "experiments/get-by-name": {"experiment": {"experiment_id": "1", "lifecycle_stage": "active"}},
             "runs/search": {"runs": [{"info": {"run_id": "r"}}]},
             "model-versions/search": {"model_versions": [{"version": "7"}]},
+            "registered-models/alias": {"model_version": {"version": "7"}},
             "artifacts/list": {} if self.gone else {"files": [{"path": "a"}]},
         }
         if "other" in self.path:
@@ -331,8 +343,74 @@ def test_only_dvc_lock_may_change_without_the_commit_being_called_dirty(tmp_path
     assert "dvc.lock" not in dirty.diff
 
 
-def test_the_device_is_the_trainings(tmp_path: Path) -> None:
-    assert provenance.trained_on(tmp_path / "none") == "none"
-    write_json(tmp_path / "a.json", {"device": "cpu"})
-    write_json(tmp_path / "train.json", {"device": "cuda"})
-    assert provenance.trained_on(tmp_path) == "cuda"
+def test_device_and_software_are_the_trainings(tmp_path: Path) -> None:
+    unknown = dict.fromkeys(("device", "python", "torch", "requirements_lock"), "unknown")
+    assert provenance.trained_with(tmp_path / "none") == unknown
+    write_json(tmp_path / "other.json", {"device": "cpu"})
+    assert provenance.trained_with(tmp_path) == unknown
+    write_json(tmp_path / "train.json", {"device": "cuda", "python": "3.99", "seconds": 1})
+    assert provenance.trained_with(tmp_path) == unknown | {"device": "cuda", "python": "3.99"}
+
+
+def test_the_digest_of_dvc_lock_holds_no_clock(tmp_path: Path) -> None:
+    def digest(timing: str, model: str) -> str:
+        outs = [{"path": "reports/timing/train.json", "md5": timing}, {"path": "models/cnn", "md5": model}]
+        write_json(tmp_path / "dvc.lock", {"stages": {"train": {"cmd": "x", "outs": outs}}})
+        return provenance.dvc_lock_digest(tmp_path / "dvc.lock", but="publish")
+
+    assert digest("a", "m") == digest("b", "m") != digest("b", "n")
+
+
+def test_what_the_dead_left_is_swept_and_what_the_living_use_is_not(tmp_path: Path) -> None:
+    with subprocess.Popen(["true"]) as dead:
+        dead.wait()
+    for name in (f"{dead.pid}-x", f"{os.getpid()}-y", "mine"):
+        write_text(tmp_path / ".convflow/tmp" / name / "image.png", "")
+    with scratch_folder(tmp_path) as folder:
+        assert Path(folder).parent == tmp_path / ".convflow/tmp"
+        assert not (tmp_path / ".convflow/tmp" / f"{dead.pid}-x").exists()
+    left = {path.name for path in (tmp_path / ".convflow/tmp").iterdir()}
+    assert left == {f"{os.getpid()}-y", "mine"}
+
+
+def test_the_summary_names_the_version_that_is_registered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = store_at(tmp_path)
+    assert registered_line(store, "cells", "champion", {}) == "not registered yet; run `dvc repro`"
+    small_registry(tmp_path)
+    card = read_json(write_model(tmp_path / "models/cnn") / "card.json")
+    line = "cells version 1 (champion), sqlite:///mlflow.db"
+    assert registered_line(store, "cells", "champion", {"cnn": card}) == f"registered: {line}"
+    card["weights"]["sha256"] = "other"
+    said = registered_line(store, "cells", "champion", {"cnn": card})
+    assert said == f"not registered yet; run `dvc repro` ({line} has other weights)"
+
+
+def test_a_server_names_the_registered_version(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(TRACKING, Path("/"), {"MLFLOW_TRACKING_URI": f"http://me:pw@{server}"})
+    line = registered_line(store, "cells", "champion", {})
+    assert line == f"registered: cells version 7 (champion), http://***@{server}"
+    found = find_published(store, "k", "cells", "champion")
+    assert found is not None
+    assert found.has_alias
+    gone = open_store(TRACKING, Path("/"), {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"})
+    said = "registered: not known, no server answers at http://127.0.0.1:9"
+    assert registered_line(gone, "cells", "c", {}) == said
+
+
+def test_what_is_no_http_is_answered_with_doubt() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+
+        def babble() -> None:
+            link, _ = other.accept()
+            link.recv(4096)
+            link.sendall(b"SSH-2.0\r\n")
+            link.close()
+
+        thread = threading.Thread(target=babble)
+        thread.start()
+        uri = f"http://127.0.0.1:{other.getsockname()[1]}"
+        assert rest.find(uri, "e", ("t", "k"), "cells") is None
+        thread.join()

@@ -3,6 +3,9 @@
 import hashlib
 import json
 import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from convflow.data import measuring, scanning, workers
+from convflow.data import images, measuring, scanning, workers
 from convflow.data.duplicates import bits_apart
 from convflow.data.layout import read_layout
 from convflow.data.measuring import Measured, brightness, difference_hash, measure
@@ -198,6 +201,12 @@ def test_another_decoder_looks_again(pictures, tmp_path, opened, monkeypatch):
     assert len(opened) == 16
 
 
+@pytest.mark.parametrize("module", [images, measuring])
+def test_the_memory_knows_the_code_that_measured(module):
+    digest = hashlib.sha256(Path(module.__file__).read_bytes()).hexdigest()
+    assert scanning._DECODER[module.__name__.rpartition(".")[2]] == digest
+
+
 def test_each_root_has_its_memory_under_whatever_name_it_is_called(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert memory_of(Path("a"), Path("m")) == memory_of(tmp_path / "b" / ".." / "a", Path("m"))
@@ -244,6 +253,52 @@ def test_an_error_in_a_worker_comes_home_as_it_is(monkeypatch):
     monkeypatch.setattr(workers, "cpu_count", lambda: 2)
     with pytest.raises(DataError, match=r"^number 0$"):
         list(map_in_processes(refuse, range(140)))
+
+
+ORPHANS = """
+import os, time
+from convflow.data import workers
+
+
+def slow(number):
+    print(os.getpid(), flush=True)
+    time.sleep(60)
+
+
+if __name__ == "__main__":
+    workers.cpu_count = lambda: 2
+    list(workers.map_in_processes(slow, range(200)))
+"""
+
+
+def is_running(pid):
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"  # a dead one whose new parent has not asked for it yet
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks processes up in /proc")
+def test_workers_end_when_their_parent_is_killed(tmp_path):
+    (tmp_path / "orphans.py").write_text(ORPHANS)
+    with subprocess.Popen(
+        [sys.executable, tmp_path / "orphans.py"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as parent:
+        found = {int(parent.stdout.readline()) for _ in range(2)}
+        assert all(map(is_running, found))
+        parent.kill()
+        parent.wait()
+        end = time.monotonic() + 10
+        while any(map(is_running, found)) and time.monotonic() < end:
+            time.sleep(0.05)
+        left = [pid for pid in found if is_running(pid)]
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+    assert left == []
 
 
 # The stage
@@ -298,6 +353,15 @@ def test_the_stage_writes_the_same_bytes_twice_with_and_without_memory(pictures,
         written.append({path.name: path.read_bytes() for path in Path(name).iterdir()})
     assert written[0] == written[1]
     assert set(written[0]) == {"rows.parquet", "rejects.parquet", "summary.json"}
+
+
+def test_the_stage_says_what_to_do_about_phone_photos(pictures, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    make_tree(pictures, {"cat/a.heic": b"x", "README": "words"})
+    stage.run(pictures, Path("scan"))
+    assert capsys.readouterr().out == (
+        "scan: 8 images, 0 rejected, 2 other files (convert 1 .heic to JPEG or PNG)\n"
+    )
 
 
 def test_tags_become_columns_of_their_own(tmp_path):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def test_families_are_what_group_bytes_and_likeness_connect(rows, distance):
     _, expected = connected_components(np.asarray(linked))
     family_N, sides = assigned(rows, distance=distance)
     assert ((family_N[:, None] == family_N) == (expected[:, None] == expected)).all()
-    assert torn_families(family_N, sides) == 0
+    assert torn_families(family_N, sides) == []
 
 
 @given(images, st.randoms(use_true_random=False))
@@ -112,7 +113,11 @@ def test_an_image_that_ties_two_sides_is_excluded_with_the_reason():
     )
     assert sides == ["train", "test", "excluded", "val"]
     assert why == ["", "", "resembles or groups with test and train", ""]
-    assert torn_families(np.asarray([0, 0, 0, 3]), sides) == 1
+
+
+def test_a_torn_family_is_shown_by_one_member_of_each_side():
+    family_N = np.asarray([0, 0, 0, 3, 3])
+    assert torn_families(family_N, ["train", "train", "test", "val", "val"]) == [[0, 2]]
 
 
 def test_the_shares_come_near_the_fractions_and_the_seed_matters():
@@ -186,7 +191,12 @@ def approve(folder, names, *, label=None, group=None, like=None):
 
 def split(tmp_path, **changes):
     """Run the stage; side by path."""
-    stage.run(tmp_path / "approved", tmp_path / "splits", params=stage.Params(**PARAMS | changes))
+    stage.run(
+        tmp_path / "approved",
+        tmp_path / "splits",
+        tmp_path / "sides.csv",
+        params=stage.Params(**PARAMS | changes),
+    )
     members = read_table(tmp_path / "splits" / "members.parquet").to_pydict()
     return dict(zip(members["path"], members["side"], strict=True))
 
@@ -255,7 +265,7 @@ def test_other_settings_start_afresh(tmp_path, changes):
     approve(tmp_path / "approved", names)
     split(tmp_path)
     remembered = split(tmp_path, **changes)
-    (tmp_path / "splits" / "members.parquet").unlink()
+    (tmp_path / "sides.csv").unlink()
     assert split(tmp_path, **changes) == remembered
 
 
@@ -277,6 +287,42 @@ def test_the_owner_s_column_decides_where_asked(tmp_path):
     table = table.set_column(table.column_names.index("split"), "split", pa.array(column))
     write_table(tmp_path / "approved" / "rows.parquet", table)
     assert list(split(tmp_path, method="column").values()) == column
+
+
+def test_copies_on_several_sides_of_the_owner_s_column_are_named_or_stop_the_stage(tmp_path, capsys):
+    names = [f"{n}" for n in range(30)]
+    approve(tmp_path / "approved", names, like=lambda name: "ab" * 32 if name in "12" else None)
+    table = read_table(tmp_path / "approved" / "rows.parquet")
+    table = table.set_column(
+        table.column_names.index("split"), "split", pa.array(["train", "val", "test"] * 10)
+    )
+    write_table(tmp_path / "approved" / "rows.parquet", table)
+    split(tmp_path, method="column")
+    assert "1 sets of copies, look-alikes or groups lie on several sides, as 1.png (val), 2.png (test)" in (
+        capsys.readouterr().err
+    )
+    with pytest.raises(DataError, match=r"^split: .*give them one side$"):
+        split(tmp_path, method="column", leak_probe="fail", leak_limit=1.0)
+
+
+def test_a_clone_with_the_memory_alone_gives_the_same_sides(tmp_path):
+    names = [f"{n}" for n in range(60)]
+    approve(tmp_path / "approved", names)
+    split(tmp_path)
+    twin = hashlib.sha256(b"7").hexdigest()
+    approve(tmp_path / "approved", [*names, "new"], like=lambda name: twin if name == "new" else None)
+    after = split(tmp_path)
+    shutil.rmtree(tmp_path / "splits")
+    assert split(tmp_path) == after
+
+
+def test_a_damaged_memory_is_named_not_guessed(tmp_path):
+    approve(tmp_path / "approved", [f"{n}" for n in range(60)])
+    split(tmp_path)
+    path = tmp_path / "sides.csv"
+    path.write_text(path.read_text().replace(",train", ",trian", 1))
+    with pytest.raises(DataError, match=r"sides.csv: not the memory of a split \(unknown columns or sides\)"):
+        split(tmp_path)
 
 
 def test_a_leak_stops_the_stage_where_it_may(tmp_path, capsys):

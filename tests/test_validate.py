@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from convflow.data import evidence
 from convflow.data.evidence import gather
 from convflow.data.expectations import ask
 from convflow.data.rules import Limits, make_rules
@@ -29,17 +30,9 @@ SCHEMA = pa.schema(
 )
 REJECTS = pa.schema(dict.fromkeys(("path", "label", "reason", "detail"), pa.string()))
 SEVERITY = {
-    "labels": "critical",
-    "size": "warning",
-    "aspect": "warning",
-    "modes": "critical",
-    "class_size": "critical",
-    "imbalance": "warning",
-    "reject_share": "critical",
-    "duplicates": "warning",
+    **dict.fromkeys(("labels", "modes", "class_size", "reject_share", "group"), "critical"),
+    **dict.fromkeys(("size", "aspect", "imbalance", "duplicates", "near_label_conflict"), "warning"),
     "near_duplicates": "info",
-    "near_label_conflict": "warning",
-    "group": "critical",
 }
 SETTINGS: dict[str, Any] = {
     "labels": None,
@@ -55,33 +48,16 @@ SETTINGS: dict[str, Any] = {
     "data_docs": False,
     "severity": SEVERITY,
 }
-TRUNCATED = {
-    "path": "cat/x.png",
-    "label": "cat",
-    "reason": "truncated",
-    "detail": "truncated PNG (10 of 99 bytes)",
-}
+TRUNCATED = {"path": "cat/x.png", "label": "cat", "reason": "truncated"}
+TRUNCATED |= {"detail": "truncated PNG (10 of 99 bytes)"}
 
 
 def image(path: str, **changes: Any) -> dict[str, Any]:
     digest = hashlib.sha256(path.encode()).hexdigest()
-    row = {
-        "path": path,
-        "sha256": digest,
-        "dhash": hashlib.sha256(digest.encode()).hexdigest(),
-        "format": "PNG",
-        "mode": "L",
-        "width": 16,
-        "height": 16,
-        "bytes": 100,
-        "brightness_mean": 100.0,
-        "brightness_spread": 50.0,
-        "label": path.split("/")[0],
-        "group": None,
-        "weight": 1.0,
-        "split": None,
-    }
-    return row | changes
+    row = {"path": path, "sha256": digest, "dhash": hashlib.sha256(digest.encode()).hexdigest()}
+    row |= {"format": "PNG", "mode": "L", "width": 16, "height": 16, "bytes": 100}
+    row |= {"brightness_mean": 100.0, "brightness_spread": 50.0, "label": path.split("/")[0]}
+    return row | {"group": None, "weight": 1.0, "split": None} | changes
 
 
 def good() -> list[dict[str, Any]]:
@@ -116,9 +92,8 @@ class Room:
     def refused(self, *args: Any, **changes: Any) -> dict[str, Any]:
         (self.folder / "approved").mkdir(exist_ok=True)
         (self.folder / "approved/rows.parquet").write_text("of an earlier run")
-        with pytest.raises(
-            DataError, match=r"^validation stopped the pipeline: .*problems\.csv.*index\.html$"
-        ):
+        message = r"^validation stopped the pipeline: .*problems\.csv.*index\.html$"
+        with pytest.raises(DataError, match=message):
             self.validate(*args, **changes)
         assert not (self.folder / "approved").exists()
         assert "Not approved" in (self.folder / "validation/index.html").read_text()
@@ -299,6 +274,21 @@ def test_a_rule_that_cannot_be_asked_does_not_pass(room: Room) -> None:
     assert broken(room.refused(table, require_group=True)) == {"schema": 1, "group": 1}
 
 
+def test_a_critical_rule_that_could_not_be_checked_says_why(
+    room: Room, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def heap(*_: Any, **__: Any) -> None:
+        raise DataError("too many look-alikes; lower the distance")
+
+    monkeypatch.setattr(evidence, "near_duplicate_pairs", heap)
+    critical = SEVERITY | {"near_label_conflict": "critical"}
+    with pytest.raises(DataError, match=r": 1 critical problem \(near_label_conflict not checked\); all in"):
+        room.validate(good(), severity=critical)
+    reason = "not checked: too many look-alikes; lower the distance"
+    assert capsys.readouterr().err == f"  near_label_conflict: {reason}\n"
+    assert room.problems()[0] == ("", "", "near_label_conflict", "critical", reason)
+
+
 def test_quarantine_sets_bad_images_aside_and_lists_them(
     room: Room, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -386,9 +376,9 @@ def test_great_expectations_counts_what_the_lists_name(room: Room) -> None:
     limits = Limits(["dog"], 8, 8.0, ["L"], 3, 2.0, 0.2, 4, bad_images_fail=True, group_required=True)
     rejects = pa.Table.from_pylist([], schema=REJECTS).to_pandas()
     table = pa.Table.from_pylist(rows, schema=SCHEMA).to_pandas()
-    evidence = gather(table, rejects, {}, distance=4)
+    seen = gather(table, rejects, {}, distance=4)
     asks = [e for rule in make_rules(limits, SEVERITY) for e in rule.expectations() if e.frame == "images"]
-    answers = ask({"images": evidence.images}, asks, docs=None)
+    answers = ask({"images": seen.images}, asks, docs=None)
     assert {a.rule: a.n_unexpected for a in answers if not a.passed and a.n_unexpected} == named
     assert len(named) == 9
 
@@ -396,10 +386,7 @@ def test_great_expectations_counts_what_the_lists_name(room: Room) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (
-            {"near_duplicate_distance": 16},
-            r"near_duplicate_distance: .* less than or equal to 15 \(found 16\)",
-        ),
+        ({"near_duplicate_distance": 16}, r"near_duplicate_distance: .* or equal to 15 \(found 16\)"),
         ({"severity": SEVERITY | {"label_conflict": "info"}}, r"severity\.label_conflict: Extra inputs"),
         ({"severity": SEVERITY | {"size": "fatal"}}, r"severity\.size: .*'critical', 'warning' or 'info'"),
         ({"on_bad_image": "skip"}, r"on_bad_image: .*'fail' or 'quarantine' \(found 'skip'\)"),

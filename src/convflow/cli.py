@@ -17,14 +17,16 @@ VERBS = {
     "repro": "run the pipeline, then say what came out",
     "predict": "classify images with a registered model or a model folder",
     "summary": "what the last run trained, and how good it is",
+    "ui": "browse runs and models in MLflow",
     "follow": "show a running training live in MLflow",
     "environment": "print the settings that keep every tool quiet and inside the project",
 }
+PASS_ON = ("repro",)  # verbs that hand arguments they do not know to another command
 PARAMS = Path("params.yaml")
 
 _EPILOG = """\
 examples:
-  convflow init ~/pictures            check a folder, then run: dvc repro
+  convflow init ~/pictures            check a folder, then run: make repro
   convflow repro                      from images to a registered model (dvc repro, and a summary)
   convflow summary                    what came out, with intervals
   convflow predict photo.jpg folder/  classify images
@@ -77,7 +79,11 @@ def run(arguments: Sequence[str]) -> int:
         ConvflowError: whatever the user can mend.
     """
     verb = next((word for word in arguments if not word.startswith("-")), None)
-    parsed = build_parser(verb).parse_args(arguments)
+    parser = build_parser(verb)
+    parsed, more = parser.parse_known_args(arguments)
+    if more and verb not in PASS_ON:
+        parser.error(f"unrecognized arguments: {' '.join(more)}")
+    parsed.more = more
     if parsed.verb == "run":
         run_stage(parsed.stage, parsed.paths)
         return 0

@@ -94,4 +94,4 @@ def test_more_than_twenty_kills_change_nothing(digits, project):
     assert sum(killed.values()) >= 20
     assert min(killed.values()) >= 2
     assert project.bytes_of(*RESULTS) == digits.bytes_of(*RESULTS)
-    assert versions(project) == [1]
+    assert len(versions(project)) == 1

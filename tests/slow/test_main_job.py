@@ -8,6 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -17,8 +18,10 @@ pytestmark = pytest.mark.slow
 
 
 def versions(project: Project) -> list[int]:
+    """Numbers of the registered versions that were not deleted."""
+    query = "select version from model_versions where current_stage <> 'Deleted_Internal' order by version"
     with sqlite3.connect(project.folder / "mlflow.db") as database:
-        return [row[0] for row in database.execute("select version from model_versions order by version")]
+        return [row[0] for row in database.execute(query)]
 
 
 def test_digits_go_from_files_to_a_registered_version(digits):
@@ -63,6 +66,39 @@ def test_a_clone_that_takes_everything_from_the_cache_publishes_too(digits, tmp_
     assert versions(clone) == [1]
 
 
+def test_new_images_keep_the_old_sides_and_a_clone_agrees(project, tmp_path):
+    draw_shapes(project.folder / "data/raw/mine")
+    project.init("data/raw/mine")
+    project.repro("split")
+    sides = project.folder / "data/sides.csv"
+    before = set(sides.read_text().splitlines())
+    draw_shapes(tmp_path / "more", n_images=40)  # the first thirty of each class again, and ten new ones
+    for picture in (tmp_path / "more").rglob("*.png"):
+        place = project.folder / "data/raw/mine" / picture.relative_to(tmp_path / "more")
+        if not place.exists():
+            shutil.copy(picture, place)
+    project.repro("split")
+    assert before < set(sides.read_text().splitlines())
+    after = sides.read_bytes()
+    shutil.rmtree(project.folder / "data/splits")
+    project.repro("-f", "split")
+    assert sides.read_bytes() == after
+
+
+def test_a_first_run_leaves_git_clean_but_for_what_it_made(digits):
+    done = digits.run("git", "status", "--porcelain")
+    assert {line[3:] for line in done.stdout.splitlines()} <= {
+        "params.yaml", "dvc.lock", "data/dvc.lock", "data/sides.csv",
+    }  # fmt: skip
+
+
+def test_dvc_renders_the_plots(digits):
+    digits.run("dvc", "plots", "show", "-o", "plots")
+    page = (digits.folder / "plots/index.html").read_text()
+    assert all(title in page for title in ("Loss", "ROC on test", "Confusion on test", "Reliability on test"))
+    shutil.rmtree(digits.folder / "plots")
+
+
 def test_from_scratch_again_gives_the_same_bytes(digits, project):
     project.repro("data/dvc.yaml:digits")
     project.init("data/raw/digits")
@@ -81,20 +117,19 @@ def test_the_registered_model_classifies_a_folder(digits):
 
 
 def draw_shapes(folder: Path, n_images: int = 30) -> None:
-    """Three classes of made-up pictures, with spaces and accents in their names."""
+    """Three classes of made-up pictures, noise of three colours, with spaces and accents in their names."""
+    noise = np.random.default_rng(0)
     for place, label in enumerate(("rot é", "grün", "blue sky")):
         (folder / label).mkdir(parents=True)
         for number in range(n_images):
-            colour = [40 + (number * 5) % 60] * 3
-            colour[place] = 200 + number
-            picture = Image.new("RGB", (40, 30), tuple(colour))
-            picture.putpixel((number % 40, number % 30), (number * 8 % 256, 0, 255))
-            picture.save(folder / label / f"bild {number} ü.png")
+            pixels = noise.integers(0, 120, (36, 48, 3), dtype=np.uint8)
+            pixels[:, :, place] += 80
+            Image.fromarray(pixels).save(folder / label / f"bild {number} ü.png")
 
 
 def test_an_own_folder_needs_no_code(project):
-    draw_shapes(project.folder / "data/raw/mine")
-    project.init("data/raw/mine", "--set", "train.epochs=5", "--set", "split.near_duplicate_distance=0")
+    draw_shapes(project.folder / "data/raw/my pictures")
+    project.init("data/raw/my pictures", "--set", "train.epochs=5")
     project.repro()
     assert versions(project) == [1]
 
@@ -107,7 +142,7 @@ def test_an_own_table_needs_no_code(project, tmp_path):
             f"{path.relative_to(tmp_path / 'pictures').as_posix()},{path.parent.name},lot-{number % 15}"
         )
     (tmp_path / "pictures/labels.csv").write_text("\n".join(lines))
-    project.init(tmp_path / "pictures", "--set", "split.near_duplicate_distance=0", "--set", "split.seed=1")
+    project.init(tmp_path / "pictures")
     project.repro()
     assert "grouped" in project.run("convflow", "summary").stdout
     assert versions(project) == [1]
@@ -117,7 +152,7 @@ def test_a_broken_picture_stops_the_pipeline_before_training_and_quarantine_lets
     draw_shapes(project.folder / "data/raw/mine")
     broken = project.folder / "data/raw/mine/grün/kaputt.png"
     broken.write_bytes((project.folder / "data/raw/mine/grün/bild 1 ü.png").read_bytes()[:60])
-    project.init("data/raw/mine", "--set", "split.near_duplicate_distance=0")
+    project.init("data/raw/mine")
     done = project.repro(check=False)
     assert done.returncode != 0
     assert "grün/kaputt.png" in done.stderr
@@ -125,8 +160,6 @@ def test_a_broken_picture_stops_the_pipeline_before_training_and_quarantine_lets
     assert not (project.folder / "models").exists()
     project.init(
         "data/raw/mine",
-        "--set",
-        "split.near_duplicate_distance=0",
         "--set",
         "validate.on_bad_image=quarantine",
     )

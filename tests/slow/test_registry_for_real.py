@@ -90,7 +90,7 @@ def test_a_second_publication_adds_nothing(project: Path) -> None:
         check=True,
     )
     done = subprocess.run(predict, cwd=project, capture_output=True, text=True, check=True)
-    assert done.stderr == "model: models:/cells@challenger (version 1)\n"
+    assert done.stderr == "model: models:/cells@challenger (version 1), 'good' from probability 0.25 on\n"
     assert [row["path"] for row in json.loads(done.stdout)] == ["white.png"]
 
 
@@ -161,7 +161,7 @@ def test_a_server_is_published_to_once_as_well(
     done = subprocess.run(predict, cwd=project, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.splitlines()[0]) == (
         2,
-        "model: models:/cells@challenger (version 1)",
+        "model: models:/cells@challenger (version 1), 'good' from probability 0.25 on",
     )
     assert not (project / "mlflow.db").exists()
 

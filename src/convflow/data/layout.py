@@ -3,8 +3,9 @@
 import csv
 import os
 import re
+import stat
 from collections import Counter
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -14,6 +15,13 @@ from convflow.errors import DataError
 
 TABLE_NAME = "labels.csv"
 SIDES = ("train", "val", "test")
+_PHONE_PHOTOS = (".heic", ".heif")
+# How files of the formats begin that the decoder knows; TGA has no beginning of its own.
+_STARTS_LIKE_IMAGE = re.compile(
+    rb"\x89PNG|\xff\xd8\xff|GIF8[79]a|BM.{4}\0{4}|II[*+]\0|MM\0[*+]|RIFF.{4}WEBP|.{4}ftypavi[fs]"
+    rb"|\0\0\0\x0cjP  |\xff\x4f\xff\x51|P[1-6]\s|\n[\x00\x02\x03\x05]\x01|qoif",
+    re.DOTALL,
+)
 _KNOWN_COLUMNS = ("path", "label", "group", "weight", "split")
 
 
@@ -58,7 +66,7 @@ def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
 
 
 def read_layout(root: Path) -> Layout:
-    """List the images below `root` with their labels; no image is opened.
+    """List the images below `root` with their labels; only files without a suffix are looked into.
 
     Raises:
         DataError: no such folder, an unusable labels.csv, or no image at all.
@@ -68,12 +76,18 @@ def read_layout(root: Path) -> Layout:
     layout = _from_table(root) if (root / TABLE_NAME).is_file() else _from_folders(root)
     if not layout.items and not layout.rejects:
         raise DataError(
-            f"{root}: no images found; put them in one folder per class, "
+            f"{root}: no images found; {phone_photos(layout.ignored) or 'put them'} in one folder per class, "
             f"or beside a {TABLE_NAME} with path,label"
         )
     layout.items.sort(key=lambda item: item.path)
     layout.rejects.sort(key=lambda reject: reject.path)
     return layout
+
+
+def phone_photos(ignored: Mapping[str, int]) -> str:
+    """What to do about photos in a phone's format that Pillow cannot read, or an empty string."""
+    found = [f"{ignored[suffix]:,} {suffix}" for suffix in _PHONE_PHOTOS if ignored.get(suffix)]
+    return f"convert {' and '.join(found)} to JPEG or PNG" if found else ""
 
 
 @dataclass
@@ -119,10 +133,23 @@ def _sort_in(tree: _Tree, root: Path, path: str, *, is_folder: bool, suffixes: C
     elif is_folder and _leaves(root, path):  # a link to a folder is never followed: it may lead anywhere
         detail = "a symbolic link to a folder outside the data folder; copy the folder"
         tree.rejects.append(Reject(path, None, "link-leaves-tree", detail))
-    elif is_folder or name.startswith(".") or (suffix and suffix not in suffixes):
+    elif is_folder or name.startswith(".") or not _may_be_image(root / path, suffix, suffixes):
         tree.others.append(path)
     else:
         tree.candidates.append(path)
+
+
+def _may_be_image(path: Path, suffix: str, suffixes: Container[str]) -> bool:
+    """By its suffix, or where it has none (README, LICENSE, DSC0001) by its first bytes."""
+    if suffix:
+        return suffix in suffixes
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return False  # a pipe would wait for its writer
+        with path.open("rb") as stream:
+            return _STARTS_LIKE_IMAGE.match(stream.read(32)) is not None
+    except OSError:
+        return True  # measuring it says why it cannot be read
 
 
 def _is_text(path: str) -> bool:

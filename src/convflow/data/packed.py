@@ -74,3 +74,8 @@ class Packed:
         mean = share @ levels
         variance = (share * (levels - mean[:, None]) ** 2).sum(axis=1)
         return mean.astype(np.float32), np.maximum(np.sqrt(variance), 1.0).astype(np.float32)
+
+    def n_by_class(self) -> dict[str, int]:
+        """How many images each class has on this side."""
+        counts = np.bincount(self.labels, minlength=len(self.contract.classes))
+        return dict(zip(self.contract.classes, counts.tolist(), strict=True))

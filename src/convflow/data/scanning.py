@@ -11,16 +11,23 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from convflow import __version__
+from convflow.data import images, measuring
 from convflow.data.layout import Labelled, Layout, Reject
 from convflow.data.measuring import Measured, measure
 from convflow.data.workers import map_in_processes
 from convflow.errors import DataError
+from convflow.files import digest_file
 from convflow.tables import read_about, read_table, write_table
 
 # A file touched this shortly before it was measured could change again without a new time stamp.
 _SETTLED_NS = 2_000_000_000
 # Another decoder may see another picture.
-_DECODER = {"convflow": __version__, "pillow": PIL.__version__}
+_DECODER = {
+    "convflow": __version__,
+    "pillow": PIL.__version__,
+    "images": digest_file(Path(images.__file__)),
+    "measuring": digest_file(Path(measuring.__file__)),
+}
 # Reasons that may pass while the file stays as it is: permissions, a missing disk, too little memory.
 _PASSING = ("missing", "unreadable", "too-large")
 

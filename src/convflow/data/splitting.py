@@ -126,13 +126,12 @@ def assign_by_column(split: Sequence[str | None], paths: Sequence[str]) -> list[
     return [str(side) for side in split]
 
 
-def torn_families(family_N: NDArray[np.int64], sides: Sequence[str]) -> int:
-    """How many families have members on more than one side (excluded ones do not count)."""
-    seen = defaultdict(set)
-    for family, side in zip(family_N, sides, strict=True):
-        if side != EXCLUDED:
-            seen[int(family)].add(side)
-    return sum(len(found) > 1 for found in seen.values())
+def torn_families(family_N: NDArray[np.int64], sides: Sequence[str]) -> list[list[int]]:
+    """Families on more than one side, each as one member of every side it is on."""
+    first: dict[int, dict[str, int]] = defaultdict(dict)
+    for index, (family, side) in enumerate(zip(family_N.tolist(), sides, strict=True)):
+        first[family].setdefault(side, index)
+    return [list(found.values()) for found in first.values() if len(found) > 1]
 
 
 def check_sides(sides: Sequence[str], labels: Sequence[str]) -> None:

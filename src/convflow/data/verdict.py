@@ -160,12 +160,17 @@ def _as_row(finding: Finding) -> dict[str, Any]:
 
 
 def as_csv(verdict: Verdict) -> str:
-    """Everything that breaks a rule, and everything set aside: path,label,rule,severity,detail."""
+    """All that breaks a rule or keeps it from being checked, and all set aside.
+
+    Columns: path,label,rule,severity,detail.
+    """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(("path", "label", "rule", "severity", "detail"))
     for finding in verdict.broken:
         name, severity = finding.rule.name, finding.rule.severity
+        if not finding.offences:
+            writer.writerow(("", "", name, severity, finding.observed))
         writer.writerows((o.path, o.label, name, severity, finding.told(o)) for o in finding.offences)
     writer.writerows((o.path, o.label, "set_aside", INFO, o.detail) for o in verdict.set_aside)
     return stream.getvalue()

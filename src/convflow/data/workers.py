@@ -2,9 +2,11 @@
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
 from typing import TypeVar
 
 from convflow.errors import DataError
@@ -33,7 +35,8 @@ def map_in_processes(function: Callable[[Item], Result], items: Sequence[Item]) 
         yield from map(function, items)
         return
     # spawn: a forked copy of a process with threads may hang, and macOS has no safe fork at all
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_parent) as pool:
         n_done = 0
         block = _CHUNK * _BLOCK * workers
         try:
@@ -46,3 +49,15 @@ def map_in_processes(function: Callable[[Item], Result], items: Sequence[Item]) 
                 f"{items[n_done]}: a worker process died near it (out of memory, or a decoder crashed); "
                 "free memory or remove the file, and run again"
             ) from None
+
+
+def _end_with_parent() -> None:
+    """See that a worker does not outlive a parent that was killed and could not tell it to stop."""
+    if (parent := multiprocessing.parent_process()) is None:
+        return
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -3,15 +3,15 @@
 Shape letters: N images, K classes, T candidate thresholds.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convflow.errors import DataError, ParamsError
+from convflow.errors import DataError, ModelError, ParamsError
 from convflow.evaluation.ranking import Floats, Indices, ratio
-
-CRITERIA = ("argmax", "balanced_accuracy", "accuracy", "f1")
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,29 @@ class OperatingPoint:
             return np.asarray(prob_NK.argmax(axis=1), dtype=np.int64)
         is_positive = prob_NK[:, self.positive] >= self.threshold
         return np.where(is_positive, self.positive, 1 - self.positive).astype(np.int64)
+
+
+def told_point(entry: Any, classes: Sequence[str], place: str) -> OperatingPoint:
+    """The operating point that metrics.json or a registered model tells of; argmax where it tells none.
+
+    Args:
+        entry: what stands under "operating_point": criterion, positive (a class), threshold (or null).
+        classes: in the order of the probabilities.
+        place: where it was read, for the message.
+
+    Raises:
+        ModelError: a threshold for classes that are not these.
+    """
+    if not isinstance(entry, dict) or entry.get("threshold") is None:
+        return OperatingPoint("argmax")
+    positive, threshold = str(entry.get("positive")), entry["threshold"]
+    if len(classes) != 2 or positive not in classes or not isinstance(threshold, (int, float)):
+        raise ModelError(
+            f"{place}: operating point {threshold!r} for {positive!r} does not fit the classes "
+            f"{', '.join(classes)}; run `dvc repro` to choose it anew"
+        )
+    value = entry.get("value_on_val")
+    return OperatingPoint(str(entry.get("criterion")), list(classes).index(positive), float(threshold), value)
 
 
 def choose_operating_point(

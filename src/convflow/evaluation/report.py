@@ -167,7 +167,7 @@ def _describe_point(point: OperatingPoint, classes: tuple[str, ...], positive: i
         "chosen_on": None if point.threshold is None else "val",
         "criterion": point.criterion,
         "positive": classes[positive] if len(classes) == 2 else None,
-        "threshold": None if point.threshold is None else _number(point.threshold),
+        "threshold": None if point.threshold is None else float(point.threshold),  # unrounded: it decides
         "value_on_val": None if point.value is None else _number(point.value),
     }
 
@@ -181,7 +181,9 @@ def _protocol(found: Predictions, draws: Resampling) -> str:
 
 
 def _commonest(found: Predictions) -> int:
-    """The commonest class of val; without val, of test (which only helps the majority)."""
+    """The commonest class of training; where the table does not say it, of val, then of test."""
+    if found.commonest in found.test.classes:
+        return found.test.classes.index(found.commonest)
     label_N = found.val.label_N if found.val.n_images else found.test.label_N
     return int(np.bincount(label_N).argmax())
 

@@ -51,6 +51,7 @@ class Predictions:
     protocol: str
     val: Side
     test: Side
+    commonest: str | None = None  # class of the training images
 
 
 def read_predictions(path: Path) -> Predictions:
@@ -77,7 +78,7 @@ def read_predictions(path: Path) -> Predictions:
     val, test = (_side(table, name, classes) for name in ("val", "test"))
     if test.n_images == 0:
         raise DataError(f"{path}: no test image; give split.test_fraction more, or add images")
-    return Predictions(about["model"], about.get("protocol", "one split"), val, test)
+    return Predictions(about["model"], about.get("protocol", "one split"), val, test, about.get("commonest"))
 
 
 def _side(table: pa.Table, name: str, classes: tuple[str, ...]) -> Side:

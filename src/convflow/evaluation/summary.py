@@ -78,15 +78,14 @@ def summary_lines(
         metrics: reports/evaluation/metrics.json.
         cards: card.json by model name; a model may lack one.
         leak: data/splits/leak.json, of which the key "sentence" is shown.
-        pages: paths of pages that exist.
+        pages: where to look, a line each.
     """
     lines = []
     for model, numbers in metrics.items():
         lines += [_trained(model, cards.get(model)), *_scores(numbers)]
     if leak and "sentence" in leak:
         lines.append(f"  leak probe: {leak['sentence']}")
-    lines += [f"  {page}" for page in pages]
-    return [*lines, "  MLflow: make ui"]
+    return [*lines, *(f"  {page}" for page in pages)]
 
 
 def _trained(model: str, card: Mapping[str, Any] | None) -> str:

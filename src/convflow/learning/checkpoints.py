@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from convflow.files import whole_file
+from convflow.files import digest_file, digest_json, whole_file
 
 _NAME = "state.pt"
 
@@ -19,6 +19,14 @@ def checkpoint_folder(parent: Path, key: str) -> Path:
     folder = parent / key[:16]
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def code_digest() -> str:
+    """SHA-256 of the code that trains: a run does not go on under other code than it began with."""
+    package = Path(__file__).parent.parent
+    rooms = [package / room for room in ("data", "learning", "nets")]
+    files = sorted(file for room in rooms for file in room.glob("*.py"))
+    return digest_json({file.relative_to(package).as_posix(): digest_file(file) for file in files})
 
 
 def save_state(folder: Path, state: dict[str, Any]) -> None:

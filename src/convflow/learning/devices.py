@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
@@ -89,11 +90,13 @@ def be_deterministic() -> None:
 
 
 def free_memory(device: str) -> int:
-    """Bytes that may be used: what is free on the GPU, else half of main memory."""
+    """Bytes that may be used: what is free on the GPU, else half of what is free in main memory."""
     if device == "cuda":
-        free: int = torch.cuda.mem_get_info()[0]
-        return free
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+        return int(torch.cuda.mem_get_info()[0])
+    limit = Path("/sys/fs/cgroup/memory.max")  # a container's, where there is one
+    allowed = limit.read_text().strip() if limit.is_file() else "max"
+    free: int = psutil.virtual_memory().available
+    return min(free, int(allowed)) // 2 if allowed.isdecimal() else free // 2
 
 
 def peak_memory_mib(device: str) -> float:

@@ -156,8 +156,9 @@ class Trainer:
         val_loss, val_accuracy = evaluate(self.model, self.val, batch_size=4 * self.recipe.batch_size)
         if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
             raise TrainingError(
-                f"train: the loss is not finite in epoch {number} (train {train_loss}, val {val_loss}, "
-                f"learning rate {lr:.2g}); lower train.lr ({self.recipe.lr:g}) or set train.precision: fp32"
+                f"train: the loss is not finite in epoch {number}, {sums.first_bad_step()} "
+                f"(train {train_loss}, val {val_loss}, learning rate {lr:.2g}); "
+                f"lower train.lr ({self.recipe.lr:g}) or set train.precision: fp32"
             )
         return Epoch(number, lr, train_loss, train_accuracy, val_loss, val_accuracy)
 
@@ -212,9 +213,11 @@ class _Sums:
 
     def __init__(self, device: torch.device) -> None:
         self._sums = torch.zeros(3, device=device)
+        self._losses: list[Tensor] = []
 
     def add(self, loss_B: Tensor, logits_BK: Tensor, label_B: Tensor, weight_B: Tensor) -> None:
         hit_B = logits_BK.argmax(dim=1) == label_B
+        self._losses.append(loss_B.sum())
         self._sums += torch.stack(
             [(loss_B * weight_B).sum(), (hit_B * weight_B).sum(), weight_B.sum()]
         ).float()
@@ -222,6 +225,11 @@ class _Sums:
     def means(self) -> tuple[float, float]:
         loss, hits, total = self._sums.tolist()
         return loss / total, hits / total
+
+    def first_bad_step(self) -> str:
+        """The first step whose loss was not finite, counted from 1 within the epoch."""
+        bad = torch.stack(self._losses).isfinite().logical_not().nonzero()
+        return f"step {int(bad[0]) + 1}" if len(bad) else "in validation"
 
 
 def _parameter_groups(model: nn.Module, weight_decay: float) -> Iterator[dict[str, Any]]:

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from convflow.errors import ModelError, ParamsError
+from convflow.files import read_json
 from convflow.params import load_section, read_params
 from convflow.registry.resolve import registered, resolve
 from convflow.registry.store import Store, Tracking, open_store
@@ -18,17 +20,29 @@ class Project:
     params: Path = Path("params.yaml")
     models: Path = Path("models")
     downloads: Path = Path(".convflow/downloads")
+    metrics: Path = Path("reports/evaluation/metrics.json")
 
 
-def choose_model(asked: str | None, project: Project) -> tuple[Path, str]:
-    """The folder of the model that is to answer, and what to call it.
+class Chosen(NamedTuple):
+    """The folder of the model that is to answer, what to call it, and what is known on how to decide."""
+
+    folder: Path
+    named: str
+    point: Any  # the entry "operating_point" of its evaluation; None: the likeliest class
+
+
+def choose_model(asked: str | None, project: Project) -> Chosen:
+    """The model that is to answer.
+
+    A registered version decides as published; a folder in the project's models/ as the project's latest
+    evaluation of that name says, if there is one; any other folder for the likeliest class.
 
     Raises:
         ModelError: none is there, or several are and none is asked for.
         TrackingError: a registered version that does not exist or cannot be had.
     """
     if asked is not None and not asked.startswith("models:"):
-        return _local(Path(asked))
+        return _local(Path(asked), project)
     if asked is not None:
         return _resolved(_store(project), asked, project)
     if project.params.is_file():
@@ -42,7 +56,7 @@ def choose_model(asked: str | None, project: Project) -> tuple[Path, str]:
         raise ModelError(
             f"{what} in {project.models}/ and none registered; run `dvc repro` or give --model FOLDER"
         )
-    return _local(cards[0].parent)
+    return _local(cards[0].parent, project)
 
 
 def _store(project: Project) -> Store:
@@ -56,12 +70,15 @@ def _registered_name(project: Project) -> str:
     return name
 
 
-def _resolved(store: Store, uri: str, project: Project) -> tuple[Path, str]:
+def _resolved(store: Store, uri: str, project: Project) -> Chosen:
     found = resolve(store, uri, project.downloads)
-    return found.folder, f"{uri} (version {found.version})"
+    return Chosen(found.folder, f"{uri} (version {found.version})", found.point())
 
 
-def _local(folder: Path) -> tuple[Path, str]:
+def _local(folder: Path, project: Project) -> Chosen:
     if not (folder / "card.json").is_file():
         raise ModelError(f"{folder}: no model folder (no card.json in it); give one such as models/cnn")
-    return folder, str(folder)
+    point = None
+    if folder.resolve().parent == project.models.resolve() and project.metrics.is_file():
+        point = (read_json(project.metrics).get(folder.resolve().name) or {}).get("operating_point")
+    return Chosen(folder, str(folder), point)

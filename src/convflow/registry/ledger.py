@@ -15,11 +15,13 @@ from convflow.registry.store import Store, local_path
 KEY_TAG = "convflow.key"
 
 _PUBLISHED = """
-SELECT runs.run_uuid, versions.version, runs.artifact_uri, versions.storage_location
+SELECT runs.run_uuid, versions.version, runs.artifact_uri, versions.storage_location, aliases.alias
 FROM tags
 JOIN runs ON runs.run_uuid = tags.run_uuid
 JOIN experiments ON experiments.experiment_id = runs.experiment_id
 JOIN model_versions AS versions ON versions.run_id = runs.run_uuid
+LEFT JOIN registered_model_aliases AS aliases
+  ON aliases.name = versions.name AND aliases.version = versions.version AND aliases.alias = ?
 WHERE tags.key = ? AND tags.value = ? AND experiments.name = ? AND versions.name = ?
   AND runs.status = 'FINISHED' AND runs.lifecycle_stage = 'active'
   AND experiments.lifecycle_stage = 'active' AND versions.status = 'READY'
@@ -40,13 +42,14 @@ WHERE name = ? AND version = ? AND current_stage <> 'Deleted_Internal'
 
 @dataclass(frozen=True)
 class Published:
-    """A finished run and the model version registered from it."""
+    """A finished run, the model version registered from it, and whether the alias asked for points there."""
 
     run_id: str
     version: str
+    has_alias: bool
 
 
-def find_published(store: Store, key: str, name: str) -> Published | None:
+def find_published(store: Store, key: str, name: str, alias: str) -> Published | None:
     """The run and the version of model `name` made from `key`; None when that is not certain.
 
     Raises:
@@ -54,13 +57,13 @@ def find_published(store: Store, key: str, name: str) -> Published | None:
     """
     if store.is_server:
         found = rest.find(store.uri, store.experiment, (KEY_TAG, key), name)
-        return Published(*found) if found else None
-    rows = _ask(store.database, _PUBLISHED, (KEY_TAG, key, store.experiment, name))
+        return Published(*found, rest.aliased(store.uri, name, alias) == found[1]) if found else None
+    rows = _ask(store.database, _PUBLISHED, (alias, KEY_TAG, key, store.experiment, name))
     if rows is None or len(rows) != 1:  # more than one is a matter for the slow way, too
         return None
-    run_id, version, artifacts, model = rows[0]
+    run_id, version, artifacts, model, held = rows[0]
     whole = _is_there(artifacts, "") and _is_there(model, "MLmodel")
-    return Published(str(run_id), str(version)) if whole else None
+    return Published(str(run_id), str(version), held is not None) if whole else None
 
 
 def find_folder(store: Store, name: str, *, alias: str = "", version: str = "") -> tuple[str, Path] | None:

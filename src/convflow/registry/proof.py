@@ -32,6 +32,7 @@ def main(store: str, model: str, questions: str, answers: str) -> None:
         columns=np.array([str(name) for name in first.columns]),
         source=np.array(str(Path(sys.modules["convflow"].__file__ or "").resolve())),
         **{way: table.drop(columns="label").to_numpy(np.float64) for way, table in tables.items()},
+        **{f"label_{way}": table["label"].to_numpy().astype(str) for way, table in tables.items()},
     )
 
 

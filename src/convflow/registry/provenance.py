@@ -1,7 +1,6 @@
 """Where a run comes from: commit, lock files, versions. Facts for tags, never part of a key."""
 
 import os
-import platform
 import subprocess
 from dataclasses import dataclass
 from importlib import metadata
@@ -11,11 +10,14 @@ from typing import Any
 import yaml
 
 from convflow import __version__
-from convflow.files import digest_file, digest_json, read_json
+from convflow.files import digest_json, read_json
 from convflow.registry.store import redact
 
 NONE = "none"
+UNKNOWN = "unknown"
 MAX_DIFF = 256 * 1024
+_OF_TRAINING = ("device", "python", "torch", "requirements_lock")
+_CLOCKS = "reports/timing/"
 # dvc.lock is written while the pipeline runs; its own digest is a tag of its own.
 _ALL_BUT_DVC_LOCK = ("--", ":/", ":(top,exclude,glob)**/dvc.lock")
 
@@ -44,25 +46,26 @@ def git_state(root: Path) -> GitState:
 
 
 def dvc_lock_digest(path: Path, *, but: str) -> str:
-    """Digest of the stages in dvc.lock without stage `but`, which is written only after it has run."""
+    """Digest of the stages in dvc.lock without stage `but`, which is written only after it has run.
+
+    Nor do the timing files count: they hold clocks, and and runs that are the same shall agree.
+    """
     try:
         stages = (yaml.safe_load(path.read_text(encoding="utf-8")) or {})["stages"]
-        return digest_json({name: stage for name, stage in stages.items() if name != but})
+        return digest_json({name: _timeless(stage) for name, stage in stages.items() if name != but})
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError):
         return NONE
 
 
 def facts(root: Path, timing: Path) -> dict[str, str]:
-    """Tags on the software and the machine kind a model was trained with."""
-    lock = root / "requirements.lock"
+    """Tags on the code, and on the software and the kind of machine a model was trained with.
+
+    The latter are the training's own words: a model restored from a cache was trained elsewhere.
+    """
     return {
         "convflow.version": __version__,
-        "convflow.python": platform.python_version(),
-        "convflow.torch": version_of("torch"),
-        "convflow.torchvision": version_of("torchvision"),
-        "convflow.requirements_lock": digest_file(lock) if lock.is_file() else NONE,
         "convflow.dvc_lock": dvc_lock_digest(root / "dvc.lock", but="publish"),
-        "convflow.device": trained_on(timing),
+        **{f"convflow.{name}": value for name, value in trained_with(timing).items()},
     }
 
 
@@ -74,13 +77,20 @@ def version_of(distribution: str) -> str:
         return NONE
 
 
-def trained_on(timing: Path) -> str:
-    """The device named in the timing files; train's word counts most."""
-    for file in sorted(timing.glob("*.json"), key=lambda path: (path.stem != "train", path.name)):
-        record: Any = read_json(file)
-        if isinstance(record, dict) and isinstance(record.get("device"), str):
-            return str(record["device"])
-    return NONE
+def trained_with(timing: Path) -> dict[str, str]:
+    """What train.json in the folder `timing` says of device and software; `UNKNOWN` where it is silent."""
+    file = timing / "train.json"
+    record: Any = read_json(file) if file.is_file() else {}
+    said = record if isinstance(record, dict) else {}
+    return {name: str(said.get(name) or UNKNOWN) for name in _OF_TRAINING}
+
+
+def _timeless(stage: dict[str, Any]) -> dict[str, Any]:
+    kept = dict(stage)
+    for part in ("deps", "outs"):
+        if part in kept:
+            kept[part] = [one for one in kept[part] if not f"{one['path']}/".startswith(_CLOCKS)]
+    return kept
 
 
 def _git(root: Path, *arguments: str) -> str | None:

@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException
 from convflow.errors import TrackingError
 from convflow.files import read_json
 from convflow.registry import wrapped
-from convflow.registry.key import Evidence, Request, digests, run_key
+from convflow.registry.key import Evidence, Request, run_key
 from convflow.registry.ledger import KEY_TAG, Published, find_published
 from convflow.registry.leftovers import (
     Leftovers,
@@ -26,19 +26,27 @@ from convflow.registry.store import Store
 from convflow.registry.writing import write_data, write_params, write_results, write_text
 
 
-def publish(store: Store, evidence: Evidence, params: dict[str, Any], request: Request) -> Published:
-    """Publish exactly once; whatever an earlier, killed attempt left is replaced.
+def publish(
+    store: Store, evidence: Evidence, params: dict[str, Any], request: Request, parts: dict[str, str]
+) -> Published:
+    """Publish exactly once, and point the alias there; whatever an earlier, killed attempt left is replaced.
+
+    `parts` are the `digests` of the evidence.
 
     Raises:
         TrackingError: the store cannot be opened, or the logged model does not answer as predicted.
     """
     with only_one(store, Path.cwd()):
-        found = find_published(store, run_key(digests(evidence, params)), request.name)
-        if found is not None:  # another process was first
+        found = find_published(store, run_key(parts), request.name, request.alias)
+        if found is not None and found.has_alias:  # another process was first
             return found
         client = connect(store)
         try:
-            return Publication(client, store, evidence, request).run(params)
+            if found is None:
+                found = Publication(client, store, evidence, request).run(params, parts)
+            if not found.has_alias:  # an earlier model is the latest again
+                client.set_registered_model_alias(request.name, request.alias, found.version)
+            return found
         except MlflowException as error:
             text = " ".join(str(error).split())[:300]
             raise TrackingError(f"{store.shown}: {text}; the next `dvc repro` tries again") from error
@@ -55,9 +63,8 @@ class Publication:
         self._card: dict[str, Any] = read_json(evidence.model / "card.json")
         self._experiment = experiment_id(client, store)
 
-    def run(self, params: dict[str, Any]) -> Published:
+    def run(self, params: dict[str, Any], parts: dict[str, str]) -> Published:
         """Find the finished publication, or make it."""
-        parts = digests(self._evidence, params)
         key = run_key(parts)
         old = find_leftovers(self._client, self._experiment, key, self._request.name)
         whole = self._standing(old)
@@ -81,15 +88,17 @@ class Publication:
             rest = Leftovers(tuple(r for r in old.runs if r in held), old.versions)
             self._hand_over(version, rest)
         retire_live(self._client, self._experiment, str(self._card["name"]))
-        return Published(run_id, version)
+        return Published(run_id, version, has_alias=True)
 
     def _write(self, run_id: str, params: dict[str, Any], tags: dict[str, str], diff: str) -> str:
         """Everything into the run; the version comes last, when the model has proved itself."""
         classes = [str(name) for name in self._card["classes"]]
+        figures = read_json(self._evidence.evaluation / "metrics.json")
+        point = figures.get(str(self._card["name"]), {}).get("operating_point")
         known = wrapped.known_answers(
-            self._evidence.val, self._evidence.predictions, classes, self._request.check_images
+            self._evidence.val, self._evidence.predictions, classes, self._request.check_images, point
         )
-        info = wrapped.log_model(self._evidence.model, classes, wrapped.package_folder())
+        info = wrapped.log_model(self._evidence.model, classes, wrapped.package_folder(), point)
         with wrapped.Proof(self._store, info.model_uri, known) as proof:  # runs while the rest is written
             write_params(self._client, run_id, params)
             write_results(self._client, run_id, self._evidence, str(self._card["name"]))
@@ -148,4 +157,5 @@ class Publication:
         model = version.model_id or str(version.source).removeprefix("models:/")
         if not self._client.list_logged_model_artifacts(model):
             return None
-        return Published(run_id, str(version.version))
+        has_alias = self._request.alias in aliases_of(self._client, self._request.name, old.versions)
+        return Published(run_id, str(version.version), has_alias)

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from convflow.errors import ModelError, TrackingError
 from convflow.files import digest_file, read_json
@@ -10,6 +11,7 @@ from convflow.registry.door import open_door
 from convflow.registry.ledger import find_folder
 from convflow.registry.store import Store
 
+POINT = "operating_point.json"  # beside the model folder in an MLflow model
 _FORM = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
 
 
@@ -20,6 +22,11 @@ class Resolved:
     name: str
     version: str
     folder: Path
+
+    def point(self) -> Any:
+        """What was published on how to decide; None for versions published without."""
+        place = self.folder.parent / POINT
+        return read_json(place) if place.is_file() else None
 
 
 def resolve(store: Store, uri: str, downloads: Path) -> Resolved:

@@ -1,11 +1,13 @@
 """The few questions to an MLflow server that must be quick: plain HTTP, no MLflow."""
 
 import base64
+import http.client
 import json
 import os
 import urllib.error
 import urllib.request
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlencode, urlsplit, urlunsplit
 
 from convflow.errors import TrackingError
@@ -13,6 +15,7 @@ from convflow.registry.store import redact
 
 WAIT_S = 5.0
 _API = "/api/2.0/mlflow/"
+T = TypeVar("T")
 
 
 def find(uri: str, experiment: str, tag: tuple[str, str], name: str) -> tuple[str, str] | None:
@@ -23,8 +26,24 @@ def find(uri: str, experiment: str, tag: tuple[str, str], name: str) -> tuple[st
     Raises:
         TrackingError: nothing answers at `uri`.
     """
+    return _guarded(uri, lambda: _find(uri, experiment, tag, name))
+
+
+def aliased(uri: str, name: str, alias: str) -> str | None:
+    """The version of model `name` that `alias` points to; None when there is none.
+
+    Raises:
+        TrackingError: nothing answers at `uri`.
+    """
+    asked = {"name": name, "alias": alias}
+    return _guarded(
+        uri, lambda: str(_call(uri, "registered-models/alias", asked)["model_version"]["version"])
+    )
+
+
+def _guarded(uri: str, ask: Callable[[], T | None]) -> T | None:
     try:
-        return _find(uri, experiment, tag, name)
+        return ask()
     except urllib.error.HTTPError:
         return None  # 404: no such experiment or model; else MLflow's own client will say what is wrong
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
@@ -33,7 +52,7 @@ def find(uri: str, experiment: str, tag: tuple[str, str], name: str) -> tuple[st
             f"{redact(uri)}: no MLflow server answers ({reason}); start it, or set MLFLOW_TRACKING_URI "
             "or tracking.uri to one that runs"
         ) from None
-    except (ValueError, KeyError, TypeError, IndexError):
+    except (http.client.HTTPException, ValueError, KeyError, TypeError, IndexError):
         return None
 
 

@@ -7,6 +7,7 @@ import base64
 import binascii
 import importlib
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,27 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
+from convflow.evaluation.operating_point import OperatingPoint, told_point
+
 BATCH = 64
 
 
 class Served(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
-    """Encoded images or uint8 arrays in; label, probability and one probability per class out.
+    """Encoded images or uint8 arrays in; label, its probability and one probability per class out.
 
+    The label is decided on at the operating point that was published with the model.
     Shape letters: N images, H rows, W columns, C channels, S side, K classes.
     """
+
+    point = OperatingPoint("argmax")
 
     def load_context(self, context: Any) -> None:
         """Load the model folder; torch is imported only now, not when the model is logged."""
         predictor = importlib.import_module("convflow.learning.predictor")
         self.predictor = predictor.load_predictor(Path(context.artifacts["model"]))
+        place = Path(context.artifacts["operating_point"])
+        entry = json.loads(place.read_text(encoding="utf-8"))
+        self.point = told_point(entry, self.predictor.classes, str(place))
 
     # MLflow takes no union for a hint and warns at every load about any other than this one.
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
@@ -37,7 +46,7 @@ class Served(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         Args:
             context: not used; MLflow passes it.
             model_input: a table with the column `image` (bytes, base64 text or uint8 arrays), a list of
-                these, or uint8 (N, H, W, C).
+                these, or uint8 (N, H, W, C); one image as image[None].
             params: not used.
 
         Raises:
@@ -46,11 +55,12 @@ class Served(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         cells = _cells(model_input)
         parts = [self._answer(cells[at : at + BATCH], at) for at in range(0, len(cells), BATCH)]
         classes = list(self.predictor.classes)
-        prob_NK = np.concatenate(parts) if parts else np.zeros((0, len(classes)), np.float32)
-        best_N = prob_NK.argmax(axis=1)
+        found_NK = np.concatenate(parts) if parts else np.zeros((0, len(classes)), np.float32)
+        prob_NK = found_NK.astype(np.float64)  # as evaluated: a float32 would round the threshold, too
+        chosen_N = self.point.decide(prob_NK)
         table = {
-            "label": [classes[best] for best in best_N],
-            "probability": prob_NK.max(axis=1, initial=0.0),
+            "label": [classes[chosen] for chosen in chosen_N],
+            "probability": prob_NK[np.arange(len(prob_NK)), chosen_N],
         }
         table |= {f"p_{name}": prob_NK[:, k] for k, name in enumerate(classes)}
         return pd.DataFrame(table).astype({name: "float64" for name in table if name != "label"})
@@ -100,6 +110,10 @@ def _no_image(names: list[Any]) -> list[Any]:
 
 
 def _bytes_of(array: NDArray[Any]) -> NDArray[np.uint8]:
+    if array.ndim < 2 or (array.ndim == 2 and array.shape[-1] in (1, 3, 4)):
+        raise ValueError(
+            f"an array {array.shape} is a row of pixels; give (N, H, W, C), one image as image[None]"
+        )
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[-1] not in (1, 3, 4) or array.dtype.kind not in "iu":

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from convflow.errors import TrackingError
@@ -43,7 +43,9 @@ class Store:
 
     @property
     def shown(self) -> str:
-        """The address for messages and tags: never with a password."""
+        """The address for messages: never with a password, short where it lies in the folder we run in."""
+        if self.database is not None and self.database.is_relative_to(Path.cwd()):
+            return _SQLITE + str(self.database.relative_to(Path.cwd()))
         return redact(self.uri)
 
 
@@ -73,5 +75,5 @@ def local_path(uri: str) -> Path | None:
     """The path a `file:` address or plain path names; None when it lies elsewhere."""
     parts = urlsplit(uri)
     if parts.scheme == "file":
-        return Path(url2pathname(unquote(parts.path)))
+        return Path(url2pathname(parts.path))
     return Path(uri) if parts.scheme == "" else None

@@ -7,7 +7,6 @@ import io
 import os
 import subprocess
 import sys
-import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +21,12 @@ from PIL import Image
 
 import convflow
 from convflow.errors import TrackingError
+from convflow.evaluation.operating_point import OperatingPoint, told_point
+from convflow.files import write_json
 from convflow.registry import proof, served
 from convflow.registry.provenance import NONE, version_of
+from convflow.registry.resolve import POINT
+from convflow.registry.scratch import scratch_folder
 from convflow.registry.store import Store
 from convflow.tables import read_table
 
@@ -44,25 +47,32 @@ _NEEDED = (
 
 @dataclass(frozen=True)
 class Known:
-    """Images with known answers: pixels uint8 (N, S, S, C), probabilities float64 (N, K)."""
+    """Images with known answers: pixels uint8 (N, S, S, C), probabilities float64 (N, K), how to decide."""
 
     pixels: NDArray[np.uint8]
     prob_NK: NDArray[np.float64]
     classes: list[str]
+    point: OperatingPoint
 
 
-def log_model(folder: Path, classes: list[str], package: Path) -> Any:
-    """Log `folder` with the code in `package` to the active run; returns MLflow's ModelInfo."""
+def log_model(folder: Path, classes: list[str], package: Path, point: Any) -> Any:
+    """Log `folder` with the code in `package` to the active run; returns MLflow's ModelInfo.
+
+    `point` is what metrics.json says under "operating_point"; it travels as a file beside the folder.
+    """
     numbers = ["probability", *(f"p_{name}" for name in classes)]
     # No input schema: MLflow's would admit either a table or an array, and this model takes both.
     outputs = Schema([ColSpec("string", "label"), *(ColSpec("double", name) for name in numbers)])
     versions = {name: version_of(name) for name in _NEEDED}
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), scratch_folder(Path.cwd()) as scratch:
+        told_point(point, classes, POINT)  # refused here rather than by the proof
+        write_json(Path(scratch, POINT), point)
         warnings.simplefilter("ignore")  # advice on type hints and examples; see the schema above
         return mlflow.pyfunc.log_model(
             name="model",
             python_model=str(Path(served.__file__)),
-            artifacts={"model": str(folder.resolve())},
+            # As addresses: MLflow would take a % in a plain path for the start of a code.
+            artifacts={"model": folder.resolve().as_uri(), "operating_point": Path(scratch, POINT).as_uri()},
             code_paths=[str(package)],
             signature=ModelSignature(outputs=outputs),
             pip_requirements=[f"{name}=={number}" for name, number in versions.items() if number != NONE],
@@ -74,8 +84,10 @@ def package_folder() -> Path:
     return Path(convflow.__file__).resolve().parent
 
 
-def known_answers(val: Path, predictions: Path, classes: list[str], n_images: int) -> Known:
-    """Packed validation images, evenly spread, with the probabilities predicted for them.
+def known_answers(
+    val: Path, predictions: Path, classes: list[str], n_images: int, point: Any = None
+) -> Known:
+    """Packed validation images, evenly spread, with the probabilities predicted for them, and how to decide.
 
     Raises:
         TrackingError: no image is in both.
@@ -89,7 +101,8 @@ def known_answers(val: Path, predictions: Path, classes: list[str], n_images: in
         raise TrackingError(f"{predictions}: no image of {val} is in it; run `dvc repro --force predict`")
     chosen = [both[at] for at in np.unique(np.linspace(0, len(both) - 1, n_images).astype(int))]
     pixels = np.load(val / "pixels.npy", mmap_mode="r")[chosen]
-    return Known(pixels, np.array([answer[paths[row]] for row in chosen], np.float64), classes)
+    prob_NK = np.array([answer[paths[row]] for row in chosen], np.float64)
+    return Known(pixels, prob_NK, classes, told_point(point, classes, str(predictions)))
 
 
 class Proof:
@@ -98,7 +111,7 @@ class Proof:
     def __init__(self, store: Store, model_uri: str, known: Known) -> None:
         self._known = known
         self._model_uri = model_uri
-        self._folder = tempfile.TemporaryDirectory(prefix="convflow-")
+        self._folder = scratch_folder(Path.cwd())
         asked, self._answers = (
             Path(self._folder.name, "asked.npz"),
             Path(self._folder.name, "answers.npz"),
@@ -138,7 +151,13 @@ class Proof:
         Raises:
             TrackingError: it cannot be loaded, uses code from elsewhere, or answers otherwise.
         """
-        _, errors = self._process.communicate(timeout=_WAIT_S)
+        try:
+            _, errors = self._process.communicate(timeout=_WAIT_S)
+        except subprocess.TimeoutExpired:
+            raise TrackingError(
+                f"{self._model_uri}: the logged model gave no answer in {_WAIT_S} s; no version was "
+                "registered; run `dvc repro` again on a less busy machine, or lower publish.check_images"
+            ) from None
         if self._process.returncode:
             last = errors.decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
             raise TrackingError(
@@ -147,7 +166,8 @@ class Proof:
             )
         with np.load(self._answers) as answers:
             self._check_source(str(answers["source"]), list(answers["columns"]))
-            return max(self._compare(way, answers[way], tolerance) for way in ("bytes", "base64", "arrays"))
+            ways = ("bytes", "base64", "arrays")
+            return max(self._compare(way, answers[way], answers[f"label_{way}"], tolerance) for way in ways)
 
     def _check_source(self, source: str, columns: list[str]) -> None:
         expected = ["label", "probability", *(f"p_{name}" for name in self._known.classes)]
@@ -157,14 +177,25 @@ class Proof:
                 "no version was registered"
             )
 
-    def _compare(self, way: str, got: NDArray[np.float64], tolerance: float) -> float:
-        expected = np.column_stack([self._known.prob_NK.max(axis=1), self._known.prob_NK])
-        worst = float(np.abs(got - expected).max()) if got.shape == expected.shape else float("inf")
+    def _compare(
+        self, way: str, got: NDArray[np.float64], label_N: NDArray[np.str_], tolerance: float
+    ) -> float:
+        """The largest difference; `got` is (N, 1 + K), the probability of the label first."""
+        expected, prob_NK = self._known.prob_NK, got[:, 1:]
+        worst = float(np.abs(prob_NK - expected).max()) if prob_NK.shape == expected.shape else float("inf")
         if not worst <= tolerance:
             raise TrackingError(
                 f"{self._model_uri}: asked with {way}, probabilities differ from the predictions by up to "
                 f"{worst:.2g} (publish.tolerance is {tolerance:g}); no version was registered; run "
                 "`dvc repro --force predict`, or raise the tolerance if predictions come from another device"
+            )
+        # From its own probabilities: one that lies on the threshold may fall on either side of it.
+        chosen_N = self._known.point.decide(prob_NK)
+        decided = np.array(self._known.classes)[chosen_N]
+        if (decided != label_N).any() or (prob_NK[np.arange(len(prob_NK)), chosen_N] != got[:, 0]).any():
+            raise TrackingError(
+                f"{self._model_uri}: asked with {way}, it does not decide at the operating point of the "
+                "evaluation; no version was registered; run `dvc repro --force evaluate`"
             )
         return worst
 

@@ -1,6 +1,5 @@
 """Write the files of one model into one MLflow run: parameters, curves, figures, reports, data."""
 
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param
 from convflow.files import digest_json, read_json
 from convflow.registry.key import Evidence
 from convflow.registry.record import flat_metrics, flat_params, read_history
+from convflow.registry.scratch import scratch_folder
 from convflow.tables import read_table
 
 _PARAMS_A_CALL, _METRICS_A_CALL = 100, 1000  # MLflow's limits
@@ -54,7 +54,7 @@ def write_results(client: MlflowClient, run_id: str, evidence: Evidence, model: 
 
 def write_text(client: MlflowClient, run_id: str, name: str, text: str) -> None:
     """Log `text` as the artifact `name`."""
-    with tempfile.TemporaryDirectory(prefix="convflow-") as folder:
+    with scratch_folder(Path.cwd()) as folder:
         path = Path(folder, Path(name).name)
         path.write_text(text, encoding="utf-8")
         client.log_artifact(run_id, str(path), str(Path(name).parent))

@@ -29,7 +29,13 @@ def run(model: Path, val: Path, test: Path, predictions: Path) -> None:
     parts = [_ask(predictor, folder, side) for side, folder in (("val", val), ("test", test))]
     split = read_about(test / "rows.parquet")
     protocol = f"one {split.get('method', 'unknown')} split, seed {split.get('seed', '?')}"
-    about = {"classes": predictor.classes, "model": model.name, "protocol": protocol}
+    n_by_class: dict[str, int] = predictor.card.get("n_by_class", {})
+    about = {
+        "classes": predictor.classes,
+        "commonest": max(n_by_class, key=n_by_class.__getitem__, default=None),
+        "model": model.name,
+        "protocol": protocol,
+    }
     write_table(predictions, pa.concat_tables(parts), about=about)
 
 

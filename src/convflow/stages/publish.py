@@ -38,11 +38,15 @@ def run(  # noqa: PLR0913, PLR0917  one path for each dependency in dvc.yaml
     evidence = Evidence(splits, val, model, predictions, evaluation, validation, timing)
     everything = read_params(PARAMS)
     store = open_store(load_section(PARAMS, "tracking", Tracking), Path.cwd())
-    key = run_key(digests(evidence, everything))
-    found = find_published(store, key, params.name)
-    if found is None:
-        request = Request(**params.model_dump())
-        found = open_door("publisher").publish(store, evidence, everything, request)
-        print(f"publish: {params.name} version {found.version}, alias {params.alias}, in {store.shown}")
+    parts = digests(evidence, everything)
+    before = find_published(store, run_key(parts), params.name, params.alias)
+    if before is not None and before.has_alias:
+        print(f"publish: {params.name} version {before.version} is there already; nothing to add")
+        return
+    request = Request(**params.model_dump())
+    now = open_door("publisher").publish(store, evidence, everything, request, parts)
+    if before is None:
+        print(f"publish: {params.name} version {now.version}, alias {params.alias}, in {store.shown}")
     else:
-        print(f"publish: {params.name} version {found.version} is there already; nothing to add")
+        moved = f"alias {params.alias} points to it again"
+        print(f"publish: {params.name} version {now.version} is there already; {moved}")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from convflow.data.layout import read_layout
+from convflow.data.layout import phone_photos, read_layout
 from convflow.data.scanning import measure_all, memory_of, summarise, tables
 from convflow.files import whole_folder, write_json
 from convflow.tables import write_table
@@ -20,4 +20,5 @@ def run(root: Path, scan: Path) -> None:
         write_table(folder / "rejects.parquet", rejects)
         write_json(folder / "summary.json", summarise(layout, rows, rejects))
     n_ignored = layout.ignored.total()
-    print(f"scan: {rows.num_rows:,} images, {rejects.num_rows:,} rejected, {n_ignored:,} other files")
+    photos = f" ({photos})" if (photos := phone_photos(layout.ignored)) else ""
+    print(f"scan: {rows.num_rows:,} images, {rejects.num_rows:,} rejected, {n_ignored:,} other files{photos}")

@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field, model_validator
 
+from convflow.data.layout import SIDES
 from convflow.data.leaks import Probe, Rows, probe_all, sentence, tripped
+from convflow.data.sides import read_sides, side_of, write_sides
 from convflow.data.splitting import (
-    EXCLUDED,
     Fractions,
     assign_by_column,
     assign_by_hash,
@@ -23,7 +24,7 @@ from convflow.data.splitting import (
 from convflow.errors import DataError
 from convflow.files import whole_folder, write_json
 from convflow.params import Fraction, Section
-from convflow.tables import read_about, read_table, write_table
+from convflow.tables import read_table, write_table
 
 Columns = dict[str, list[Any]]
 
@@ -46,27 +47,25 @@ class Params(Section):
         return self
 
 
-def run(approved: Path, splits: Path, *, params: Params) -> None:
-    """Assign sides, probe them for leaks, write members and findings."""
+def run(approved: Path, splits: Path, sides: Path, *, params: Params) -> None:
+    """Assign sides, probe them for leaks, write members, findings and the memory of the sides."""
     table = read_table(approved / "rows.parquet")
     rows: Columns = table.to_pydict()
     group = rows["group"] if params.method == "grouped" else [None] * table.num_rows
     family = families(rows["sha256"], rows["dhash"], group, params.near_duplicate_distance)
-    sides, why = _assign(rows, group, family, params, splits / "members.parquet")
-    check_sides(sides, rows["label"])
-    probes, majority = _probe(rows, family, sides, params.seed)
+    side, why = _assign(rows, group, family, params, sides)
+    check_sides(side, rows["label"])
+    torn = _torn(rows, group, side, params)
+    probes, majority = _probe(rows, family, side, params.seed)
     finding = sentence(probes, majority, params.leak_limit)
     has_tripped = bool(tripped(probes, params.leak_limit))
-    if has_tripped and params.leak_probe == "fail":
-        raise DataError(f"split: leak probe {finding}; split by group, or set split.leak_probe: warn")
+    _complain(rows["path"], side, torn, finding if has_tripped else "", fail=params.leak_probe == "fail")
     with whole_folder(splits) as folder:
-        members = table.append_column("side", pa.array(sides)).append_column("why", pa.array(why))
+        members = table.append_column("side", pa.array(side)).append_column("why", pa.array(why))
         write_table(folder / "members.parquet", members, about=_settings(params))
-        write_json(
-            folder / "leak.json",
-            _report(probes, majority, finding, has_tripped, torn_families(family, sides)),
-        )
-    _tell(rows["label"], sides, finding, has_tripped)
+        write_json(folder / "leak.json", _report(probes, majority, finding, has_tripped, len(torn)))
+    write_sides(sides, _settings(params), list(zip(rows["sha256"], group, side, strict=True)))
+    _tell(rows["label"], side, finding)
 
 
 def _settings(params: Params) -> dict[str, Any]:
@@ -74,27 +73,47 @@ def _settings(params: Params) -> dict[str, Any]:
 
 
 def _assign(
-    rows: Columns, group: Sequence[str | None], family: Any, params: Params, memory: Path
+    rows: Columns, group: Sequence[str | None], family: Any, params: Params, sides: Path
 ) -> tuple[list[str], list[str]]:
     if params.method == "column":
         return assign_by_column(rows["split"], rows["path"]), [""] * len(rows["path"])
     key = [g if g is not None else s for g, s in zip(group, rows["sha256"], strict=True)]
     fractions = Fractions(params.val_fraction, params.test_fraction)
-    before = _recall(memory, rows["sha256"], group, params)
+    memory = read_sides(sides, _settings(params))
+    before = [side_of(memory, *image) for image in zip(rows["sha256"], group, strict=True)]
     return assign_by_hash(family, key, fractions, seed=params.seed, before=before)
 
 
-def _recall(
-    memory: Path, sha256: Sequence[str], group: Sequence[str | None], params: Params
-) -> list[str | None]:
-    """Sides in the last split, if it had the same settings; None for new images and new groups."""
-    if not memory.is_file() or read_about(memory) != _settings(params):
-        return [None] * len(sha256)
-    last: Columns = read_table(memory, columns=["sha256", "group", "side"]).to_pydict()
-    groups = last["group"] if params.method == "grouped" else [None] * len(last["group"])
-    known = dict(zip(zip(last["sha256"], groups, strict=True), last["side"], strict=True))
-    sides = [known.get(image) for image in zip(sha256, group, strict=True)]
-    return [None if side == EXCLUDED else side for side in sides]
+def _torn(
+    rows: Columns, group: Sequence[str | None], sides: Sequence[str], params: Params
+) -> list[list[int]]:
+    """Families on several sides, without the excluded images that would tie them together."""
+    kept = [index for index, side in enumerate(sides) if side in SIDES]
+    digests, hashes = ([rows[name][index] for index in kept] for name in ("sha256", "dhash"))
+    family = families(digests, hashes, [group[index] for index in kept], params.near_duplicate_distance)
+    torn = torn_families(family, [sides[index] for index in kept])
+    return [[kept[index] for index in members] for members in torn]
+
+
+def _complain(
+    paths: Sequence[str], sides: Sequence[str], torn: Sequence[Sequence[int]], finding: str, *, fail: bool
+) -> None:
+    """Say on stderr what makes the accuracy an illusion, or stop.
+
+    Raises:
+        DataError: a leak, where `split.leak_probe` is fail.
+    """
+    lines = [f"leak probe {finding}; split by group, or set split.leak_probe: warn"] if finding else []
+    if torn:
+        members = ", ".join(f"{paths[index]} ({sides[index]})" for index in torn[0][:2])
+        lines.append(
+            f"{len(torn):,} sets of copies, look-alikes or groups lie on several sides, as {members}; "
+            "give them one side"
+        )
+    if lines and fail:
+        raise DataError(f"split: {lines[0]}")
+    for line in lines:
+        print(f"split: {line}", file=sys.stderr)
 
 
 def _probe(rows: Columns, family: Any, sides: Sequence[str], seed: int) -> tuple[list[Probe], float]:
@@ -123,9 +142,14 @@ def _report(
     }
 
 
-def _tell(labels: Sequence[str], sides: Sequence[str], finding: str, has_tripped: bool) -> None:
+def _tell(labels: Sequence[str], sides: Sequence[str], finding: str) -> None:
     counts = Counter(zip(sides, labels, strict=True))
     for side, n_images in sorted(Counter(sides).items()):
         shares = ", ".join(f"{label} {counts[side, label]:,}" for label in sorted(set(labels))[:8])
         print(f"split: {side} {n_images:,} images ({shares})")
-    print(f"split: leak probe {finding}", file=sys.stderr if has_tripped else sys.stdout)
+        missing = [label for label in sorted(set(labels)) if not counts[side, label]]
+        if missing and side in SIDES:
+            print(
+                f"split: {side} has no image of {', '.join(missing)}; metrics leave it out", file=sys.stderr
+            )
+    print(f"split: leak probe {finding}")

@@ -1,6 +1,7 @@
 """data/packed/{train,val} -> models/<name>: a network trained from scratch"""
 
 import json
+import platform
 import shutil
 import time
 from dataclasses import asdict
@@ -13,11 +14,11 @@ from tqdm import tqdm
 
 from convflow.data.packed import Packed
 from convflow.errors import DataError
-from convflow.files import digest_folder, digest_json, whole_folder, write_json, write_text
+from convflow.files import digest_file, digest_folder, digest_json, whole_folder, write_json, write_text
 from convflow.learning.augment import Augment
 from convflow.learning.batches import Batches
 from convflow.learning.bundle import save_bundle
-from convflow.learning.checkpoints import checkpoint_folder, load_state, save_state
+from convflow.learning.checkpoints import checkpoint_folder, code_digest, load_state, save_state
 from convflow.learning.devices import (
     be_deterministic,
     device_name,
@@ -33,6 +34,7 @@ from convflow.nets.registry import Classifier, build
 from convflow.params import Fraction, PositiveInt, Section
 
 WORK = Path(".convflow/live")
+LOCK = Path("requirements.lock")
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -81,7 +83,7 @@ def run(train: Path, val: Path, model: Path, timing: Path, *, params: Params) ->
         "val": digest_folder(val),
         "params": digest_json(params.model_dump()),
     }
-    key = digest_json([inputs, device, precision, torch.__version__, torch.get_num_threads()])
+    key = digest_json([inputs, code_digest(), device, precision, torch.__version__, torch.get_num_threads()])
     work = checkpoint_folder(WORK / model.name, key)
     net = _network(packed, params)
     trainer = _trainer(net, packed, packed_val, params, device=device, precision=precision)
@@ -95,6 +97,7 @@ def run(train: Path, val: Path, model: Path, timing: Path, *, params: Params) ->
         "arch_args": params.arch_args,
         "normalise": params.normalise,
         "classes": packed.contract.classes,
+        "n_by_class": packed.n_by_class(),
         "input": {k: v for k, v in asdict(packed.contract).items() if k != "classes"},
         "best_epoch": best.epoch,
         "epochs": len(progress.history),
@@ -187,5 +190,8 @@ def _write_timing(path: Path, device: str, seconds: float, n_images: int) -> Non
         "seconds": round(seconds, 3),
         "images_per_second": round(n_images / seconds, 1),
         "peak_memory_mib": round(peak_memory_mib(device), 1),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "requirements_lock": digest_file(LOCK) if LOCK.is_file() else "none",
     }
     write_json(path, found)

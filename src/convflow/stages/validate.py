@@ -10,7 +10,7 @@ from pydantic import Field
 from convflow.data.evidence import gather
 from convflow.data.rules import Limits, make_rules
 from convflow.data.validation_page import as_page
-from convflow.data.verdict import Verdict, as_csv, as_result, judge
+from convflow.data.verdict import Finding, Verdict, as_csv, as_result, judge
 from convflow.errors import DataError
 from convflow.files import read_json, whole_folder, write_json, write_text
 from convflow.params import Fraction, PositiveInt, Section, read_params
@@ -87,17 +87,25 @@ def run(scan: Path, approved: Path, validation: Path, *, params: Params) -> None
 
 
 def _stop_if_critical(verdict: Verdict, validation: Path) -> None:
-    lines = [line for finding in verdict.critical for line in finding.lines()]
+    lines = [line for finding in verdict.critical for line in finding.lines() or [_unasked(finding)]]
     if not verdict.critical:
         return
     more = [f"... and {len(lines) - N_LINES:,} more"] if len(lines) > N_LINES else []
     sys.stderr.write("".join(f"  {line}\n" for line in [*lines[:N_LINES], *more]))
-    counts = ", ".join(f"{finding.rule.name} {len(finding.offences):,}" for finding in verdict.critical)
+    counts = ", ".join(
+        f"{finding.rule.name} {f'{len(finding.offences):,}' if finding.offences else 'not checked'}"
+        for finding in verdict.critical
+    )
     problems = "1 critical problem" if len(lines) == 1 else f"{len(lines):,} critical problems"
     raise DataError(
         f"validation stopped the pipeline: {problems} ({counts}); "
         f"all in {validation / 'problems.csv'}, explained in {validation / 'index.html'}"
     )
+
+
+def _unasked(finding: Finding) -> str:
+    """A rule that could not be checked has nobody to blame, but a reason."""
+    return f"{finding.rule.name}: {finding.observed}"
 
 
 def _summary(verdict: Verdict, validation: Path) -> str:

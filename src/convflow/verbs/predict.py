@@ -10,17 +10,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
 from convflow.data.layout import natural_key
 from convflow.errors import DataError
+from convflow.evaluation.operating_point import OperatingPoint, told_point
 from convflow.registry.choice import Project, choose_model
 
 if TYPE_CHECKING:
     from convflow.learning.predictor import Predictor
 
 BATCH = 64
-Answer = tuple[Path, list[float]]  # an image and one probability per class
+Answer = tuple[Path, list[float], int]  # an image, one probability per class, the class decided on
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,19 +58,26 @@ def run(args: argparse.Namespace) -> int:
         ModelError: a model that is not there or not whole.
     """
     paths = list_images(args.images)
-    folder, named = choose_model(args.model, Project())
+    folder, named, told = choose_model(args.model, Project())
     # torch takes seconds: loaded now that the paths and the model are known to be there
     predictor: Predictor = importlib.import_module("convflow.learning.predictor").load_predictor(folder)
-    print(f"model: {named}", file=sys.stderr)
+    point = told_point(told, predictor.classes, named)
+    print(f"model: {named}{_rule(point, predictor.classes)}", file=sys.stderr)
     writer = _WRITERS[args.form](predictor.classes, paths)
     n_failed = 0
-    for answers, failures in _answers(predictor, paths):
+    for answers, failures in _answers(predictor, point, paths):
         for failure in failures:
             print(f"convflow: {failure}", file=sys.stderr)
         n_failed += len(failures)
         writer.write(answers)
     writer.close()
     return 2 if n_failed else 0
+
+
+def _rule(point: OperatingPoint, classes: list[str]) -> str:
+    if point.positive is None:
+        return ""
+    return f", {classes[point.positive]!r} from probability {point.threshold:.3g} on"
 
 
 def list_images(given: Sequence[Path]) -> list[Path]:
@@ -95,17 +105,23 @@ def _below(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: natural_key(path.as_posix()))
 
 
-def _answers(predictor: "Predictor", paths: list[Path]) -> Iterator[tuple[list[Answer], list[str]]]:
+def _answers(
+    predictor: "Predictor", point: OperatingPoint, paths: list[Path]
+) -> Iterator[tuple[list[Answer], list[str]]]:
     """Answers and failures, one batch at a time: memory does not grow with the number of images."""
-    numpy, tqdm = importlib.import_module("numpy"), importlib.import_module("tqdm")
-    bar = tqdm.tqdm(total=len(paths), unit=" images", disable=not sys.stderr.isatty(), leave=False)
+    bar = tqdm(total=len(paths), unit=" images", disable=not sys.stderr.isatty(), leave=False)
     with bar:
         for start in range(0, len(paths), BATCH):
             read, failures = _decoded(predictor, paths[start : start + BATCH])
-            prob_NK = predictor.predict_proba(numpy.stack(list(read.values()))).tolist() if read else []
+            answers = _decided(predictor, point, read) if read else []
             bar.update(len(read) + len(failures))
             bar.clear()
-            yield list(zip(read, prob_NK, strict=True)), failures
+            yield answers, failures
+
+
+def _decided(predictor: "Predictor", point: OperatingPoint, read: dict[Path, Any]) -> list[Answer]:
+    prob_NK = predictor.predict_proba(np.stack(list(read.values()))).astype(np.float64)
+    return list(zip(read, prob_NK.tolist(), point.decide(prob_NK).tolist(), strict=True))
 
 
 def _decoded(predictor: "Predictor", paths: list[Path]) -> tuple[dict[Path, Any], list[str]]:
@@ -128,8 +144,7 @@ class _Table:
         self._label_width = max(len(name) for name in classes)
 
     def write(self, answers: list[Answer]) -> None:
-        for path, row in answers:
-            best = row.index(max(row))
+        for path, row, best in answers:
             print(f"{path!s:<{self._width}}  {self._classes[best]:<{self._label_width}}  {row[best]:.3f}")
 
     def close(self) -> None:
@@ -145,9 +160,9 @@ class _Csv:
         self._out.writerow(["path", "label", "probability", *(f"p_{name}" for name in classes)])
 
     def write(self, answers: list[Answer]) -> None:
-        for path, row in answers:
-            numbers = [f"{value:.6f}" for value in (max(row), *row)]
-            self._out.writerow([path, self._classes[row.index(max(row))], *numbers])
+        for path, row, best in answers:
+            numbers = [f"{value:.6f}" for value in (row[best], *row)]
+            self._out.writerow([path, self._classes[best], *numbers])
 
     def close(self) -> None:
         sys.stdout.flush()
@@ -161,8 +176,7 @@ class _Json:
         self._before = "["
 
     def write(self, answers: list[Answer]) -> None:
-        for path, row in answers:
-            best = row.index(max(row))
+        for path, row, best in answers:
             shares = {name: round(value, 6) for name, value in zip(self._classes, row, strict=True)}
             one = {
                 "path": str(path),

@@ -16,16 +16,16 @@ PARAMS = Path("params.yaml")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="passed on to dvc repro")
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help="stages; all of them by default")
+    parser.epilog = "All other arguments go to dvc repro, as -f, -s or --dry."
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the pipeline; the exit status is DVC's, or 2 where a stage failed."""
+    """Run the pipeline and say what came out; 2 when a stage failed."""
     own_tools_first()
+    command = [sys.executable, "-m", "dvc", "repro", *args.more, *args.targets]
     with _live():
-        status = subprocess.run(
-            [sys.executable, "-m", "dvc", "repro", *args.arguments], check=False
-        ).returncode
+        status = subprocess.run(command, check=False).returncode
     if status:
         print("convflow: the pipeline stopped; the lines above say why", file=sys.stderr)
         return 2
