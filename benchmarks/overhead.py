@@ -69,7 +69,7 @@ def copy_project(folder: Path) -> None:
         ["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True, check=True
     ).stdout
     for name in names.splitlines():
-        if name != "dvc.lock" and (PROJECT / name).is_file():
+        if Path(name).name != "dvc.lock" and (PROJECT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(PROJECT / name, folder / name)
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)

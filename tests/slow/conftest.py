@@ -68,7 +68,7 @@ def copy_project(folder: Path) -> Project:
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     for name in listing.stdout.splitlines():
-        if name != "dvc.lock" and (ROOT / name).is_file():
+        if Path(name).name != "dvc.lock" and (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     for command in (
