@@ -129,7 +129,7 @@ def draw_shapes(folder: Path, n_images: int = 30) -> None:
 
 def test_an_own_folder_needs_no_code(project):
     draw_shapes(project.folder / "data/raw/my pictures")
-    project.init("data/raw/my pictures", "--set", "train.epochs=5")
+    project.init("data/raw/my pictures")
     project.repro()
     assert versions(project) == [1]
 
