@@ -102,7 +102,7 @@ def test_a_folder_outside_the_project_is_written_whole(project, pictures):
     [
         (["label", *"ab" * 8], "stratified", "no groups, weights or further columns"),
         (["label,group", *(f"{c},g{n}" for n in range(8) for c in "ab")], "grouped", "8 groups"),
-        (["label,group", "a,g1", "b,", *["a,", "b,"] * 7], "stratified", "1 groups"),
+        (["label,group", "a,g1", "b,", *["a,", "b,"] * 7], "grouped", "1 groups"),
         (["label,group,split", "a,g,train", "b,g,val", "b,g,test"], "column", "1 groups"),
         (["label,weight,wafer", *["a,0.5,x", "b,1,y"] * 8], "stratified", "weights, column wafer"),
     ],

@@ -131,5 +131,5 @@ def test_the_sentence_says_who_told_and_how_much_above_the_majority():
         "always naming the commonest class in 60.0%; "
         "gain +0.75 [+0.60, +0.85] of what is left to gain, limit "
     )
-    assert sentence([probe], 0.6, 0.2) == f"TRIPPED: {rest}0.20"
-    assert sentence([probe], 0.6, 0.7) == f"clear: {rest}0.70"
+    assert sentence([probe], 0.6, 0.2) == f"TRIPPED: {rest}0.20 for its lower end"
+    assert sentence([probe], 0.6, 0.7) == f"clear: {rest}0.70 for its lower end"

@@ -333,7 +333,7 @@ def test_a_leak_stops_the_stage_where_it_may(tmp_path, capsys):
         "split: leak probe TRIPPED: file order (which files lie next to it)"
     )
     with pytest.raises(
-        DataError, match=r"^split: leak probe TRIPPED: .*; split by group, or set split.leak_probe: warn$"
+        DataError, match=r"^split: leak probe TRIPPED: .*; keep together what was taken together"
     ):
         split(tmp_path, leak_probe="fail", seed=5)
     settings = {"leak_probe": "fail", "leak_limit": 1.0, "seed": 5}

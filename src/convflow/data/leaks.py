@@ -119,7 +119,7 @@ def sentence(probes: Sequence[Probe], majority: float, limit: float) -> str:
         f"{verdict}: {worst.name} ({worst.sees}) alone tells the label in {worst.accuracy:.1%} "
         f"of the held-out images, always naming the commonest class in {majority:.1%}; "
         f"gain {worst.gain:+.2f} [{worst.gain_low:+.2f}, {worst.gain_high:+.2f}] of what is left to gain, "
-        f"limit {limit:.2f}"
+        f"limit {limit:.2f} for its lower end"
     )
 
 

@@ -60,7 +60,7 @@ def choose_seed(
         raise DataError(
             f"split: of seeds 0 to {n_seeds(key) - 1} none gives every side an image and train every class "
             f"({len(key):,} images, {len(first_F):,} that may part); add images from more groups, "
-            "or raise split.val_fraction and split.test_fraction"
+            "or change split.val_fraction and split.test_fraction: together they must stay well below 1"
         )
     return best[1]
 

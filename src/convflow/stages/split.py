@@ -103,7 +103,10 @@ def _complain(
     Raises:
         DataError: a leak, where `split.leak_probe` is fail.
     """
-    lines = [f"leak probe {finding}; split by group, or set split.leak_probe: warn"] if finding else []
+    remedy = (
+        "keep together what was taken together (split.method: grouped), unless this clue is the label's own"
+    )
+    lines = [f"leak probe {finding}; {remedy}"] if finding else []
     if torn:
         members = ", ".join(f"{paths[index]} ({sides[index]})" for index in torn[0][:2])
         lines.append(
@@ -152,4 +155,5 @@ def _tell(labels: Sequence[str], sides: Sequence[str], finding: str) -> None:
             print(
                 f"split: {side} has no image of {', '.join(missing)}; metrics leave it out", file=sys.stderr
             )
-    print(f"split: leak probe {finding}")
+    if finding.startswith("clear"):
+        print(f"split: leak probe {finding}")

@@ -148,7 +148,7 @@ def _proposal(path: Path, found: dict[str, list[Any]], classes: dict[str, int]) 
 def _method(found: dict[str, list[Any]]) -> str:
     if all(found["split"]):
         return "column"
-    return "grouped" if all(found["group"]) else "stratified"
+    return "grouped" if any(found["group"]) else "stratified"  # validate names those without one
 
 
 def _check_root(root: str) -> None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from convflow.environment import own_tools_first
+from convflow.errors import ParamsError
 from convflow.params import read_params
 
 PARAMS = Path("params.yaml")
@@ -21,8 +22,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the pipeline and say what came out; 2 when a stage failed."""
+    """Run the pipeline and say what came out; 2 when a stage failed.
+
+    Raises:
+        ParamsError: `data.root` names no folder.
+    """
     own_tools_first()
+    root = Path(str((read_params(PARAMS).get("data") or {}).get("root", "")))
+    if not root.is_dir() and root.parts[:2] != ("data", "raw"):  # those a stage may still make
+        raise ParamsError(f"{PARAMS}: data.root {str(root)!r} is no folder; run `convflow init PATH`")
     command = [sys.executable, "-m", "dvc", "repro", *args.more, *args.targets]
     with _live():
         status = subprocess.run(command, check=False).returncode
