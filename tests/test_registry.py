@@ -1,4 +1,4 @@
-"""The registry's light half: names, addresses, keys, the ledger, origins. None of it imports MLflow."""
+"""The registry's light half: names, addresses, keys, the ledger. None of it imports MLflow."""
 
 import json
 import os
@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convflow.errors import ConvflowError, ModelError, TrackingError
-from convflow.files import read_json, write_json, write_text
+from convflow.files import read_json, write_text
 from convflow.params import read_params
-from convflow.registry import provenance, rest
+from convflow.registry import rest
 from convflow.registry.choice import Project, choose_model
 from convflow.registry.key import Evidence, digests, run_key
 from convflow.registry.ledger import find_folder, find_published
@@ -305,60 +305,6 @@ def test_a_server_that_is_not_there_is_named_at_once_without_its_password(
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with pytest.raises(TrackingError, match=r"http://\*\*\*@127.0.0.1:9: no MLflow server answers"):
         rest.find("http://me:pw@127.0.0.1:9", "e", ("t", "k"), "cells")
-
-
-def test_the_digest_of_dvc_lock_leaves_publish_out(tmp_path: Path) -> None:
-    lock = tmp_path / "dvc.lock"
-    write_json(lock, {"schema": "2.0", "stages": {"train": {"md5": "a"}, "publish": {"md5": "b"}}})
-    first = provenance.dvc_lock_digest(lock, but="publish")
-    write_json(lock, {"schema": "2.0", "stages": {"train": {"md5": "a"}, "publish": {"md5": "c"}}})
-    assert provenance.dvc_lock_digest(lock, but="publish") == first
-    write_json(lock, {"schema": "2.0", "stages": {"train": {"md5": "x"}}})
-    assert provenance.dvc_lock_digest(lock, but="publish") != first
-    assert provenance.dvc_lock_digest(tmp_path / "none", but="publish") == "none"
-
-
-def git(root: Path, *arguments: str) -> None:
-    who = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
-    subprocess.run(["git", "-C", str(root), *who, *arguments], check=True, capture_output=True)
-
-
-def test_only_dvc_lock_may_change_without_the_commit_being_called_dirty(tmp_path: Path) -> None:
-    assert provenance.git_state(tmp_path).commit == "none"
-    git(tmp_path, "init")
-    for name in ("a.txt", "dvc.lock", "sub/dvc.lock", ".gitignore"):
-        write_text(tmp_path / name, "ignored\n")
-    git(tmp_path, "add", ".")
-    git(tmp_path, "commit", "-m", "first")
-    for name in ("dvc.lock", "sub/dvc.lock", "ignored"):
-        write_text(tmp_path / name, "changed")
-    clean = provenance.git_state(tmp_path / "sub")
-    assert (len(clean.commit), clean.dirty, clean.diff) == (40, "false", "")
-    write_text(tmp_path / "a.txt", "https://me:pw@host\n")
-    write_text(tmp_path / "new é.txt", "x")
-    dirty = provenance.git_state(tmp_path / "sub")
-    assert (dirty.commit, dirty.dirty) == (clean.commit, "true")
-    assert "+https://***@host" in dirty.diff
-    assert "new é.txt" in dirty.diff
-    assert "dvc.lock" not in dirty.diff
-
-
-def test_device_and_software_are_the_trainings(tmp_path: Path) -> None:
-    unknown = dict.fromkeys(("device", "python", "torch", "requirements_lock"), "unknown")
-    assert provenance.trained_with(tmp_path / "none") == unknown
-    write_json(tmp_path / "other.json", {"device": "cpu"})
-    assert provenance.trained_with(tmp_path) == unknown
-    write_json(tmp_path / "train.json", {"device": "cuda", "python": "3.99", "seconds": 1})
-    assert provenance.trained_with(tmp_path) == unknown | {"device": "cuda", "python": "3.99"}
-
-
-def test_the_digest_of_dvc_lock_holds_no_clock(tmp_path: Path) -> None:
-    def digest(timing: str, model: str) -> str:
-        outs = [{"path": "reports/timing/train.json", "md5": timing}, {"path": "models/cnn", "md5": model}]
-        write_json(tmp_path / "dvc.lock", {"stages": {"train": {"cmd": "x", "outs": outs}}})
-        return provenance.dvc_lock_digest(tmp_path / "dvc.lock", but="publish")
-
-    assert digest("a", "m") == digest("b", "m") != digest("b", "n")
 
 
 def test_what_the_dead_left_is_swept_and_what_the_living_use_is_not(tmp_path: Path) -> None:
