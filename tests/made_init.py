@@ -6,6 +6,7 @@ from pathlib import Path
 
 import yaml
 
+from convflow.cli import STAGES
 from convflow.verbs import init
 from made_images import make_tree, picture
 
@@ -22,6 +23,7 @@ def make_empty(root):
 def run(*arguments):
     parser = argparse.ArgumentParser()
     init.add_arguments(parser)
+    parser.set_defaults(stages=STAGES)
     return init.run(parser.parse_args([str(argument) for argument in arguments]))
 
 

@@ -238,6 +238,16 @@ def test_no_bytes_and_text_are_told_apart():
     assert refusal(bytes(range(256))) == ("not-an-image", "not an image (256 bytes of no known image format)")
 
 
+def test_foreign_text_holds_no_sign_that_stands_before_a_remedy(monkeypatch):
+    assert refusal(b"a; b\n") == ("not-an-image", "not an image (it is text, starting 'a, b\\n')")
+
+    def fail(_):
+        raise ValueError("bad; very bad")
+
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", fail)
+    assert refusal(encode(picture())) == ("truncated", "broken or truncated PNG (bad, very bad)")
+
+
 @given(share=st.floats(0.02, 0.9), kind=st.sampled_from(["PNG", "JPEG", "GIF", "TIFF", "BMP", "WEBP"]))
 def test_a_file_cut_short_is_refused(share, kind):
     data = encode(picture(size=(48, 48)), kind)
@@ -272,7 +282,8 @@ def test_a_picture_of_too_many_pixels_is_refused_by_its_header(size, megapixels)
     data = black_png(*size)
     assert len(data) < 200_000
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert refusal(data) == ("too-many-pixels", f"{megapixels} megapixels; the limit is 100")
+    said = f"{megapixels} megapixels, above the limit; shrink it below 100 megapixels or remove it"
+    assert refusal(data) == ("too-many-pixels", said)
     assert (
         resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000
     )  # KiB; the pixels need 110,000
@@ -281,9 +292,12 @@ def test_a_picture_of_too_many_pixels_is_refused_by_its_header(size, megapixels)
 def test_a_file_too_large_to_be_a_picture_is_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr(images, "MAX_BYTES", 10)
     (tmp_path / "x.png").write_bytes(bytes(11))
-    with pytest.raises(ImageError, match=r"11 bytes; the limit is 10"):
+    said = "11 bytes, above the limit; shrink it below 10 bytes or remove it"
+    with pytest.raises(ImageError, match=f"^{said}$"):
         read_bytes(tmp_path / "x.png")
-    assert refusal(bytes(11)) == ("too-large", "11 bytes; the limit is 10")
+    assert refusal(bytes(11)) == ("too-large", said)
+    with pytest.raises(ImageError, match=rf"/x\.png: {said}$"):  # one remedy, not two
+        decode(tmp_path / "x.png", size_px=8, channels=1)
 
 
 def test_too_little_memory_is_no_fault_of_the_file(monkeypatch):
@@ -291,7 +305,8 @@ def test_too_little_memory_is_no_fault_of_the_file(monkeypatch):
         raise MemoryError
 
     monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", fail)
-    assert refusal(encode(picture())) == ("too-large", "not enough memory for 24 x 16 pixels")
+    said = "not enough memory for 24 x 16 pixels; free some, or shrink the image"
+    assert refusal(encode(picture())) == ("too-large", said)
 
 
 def test_a_text_or_colour_profile_that_unpacks_to_megabytes_is_refused():
@@ -322,13 +337,13 @@ def test_broken_exif_or_profile_is_passed_over(kind):
         (lambda path: path.mkdir(), "unreadable", "not a file but a folder, pipe, socket or device"),
         (os.mkfifo, "unreadable", "not a file but a folder, pipe, socket or device"),
         (lambda path: path.symlink_to(path), "unreadable", "Too many levels of symbolic links"),
-        (lambda path: path.symlink_to("nowhere.png"), "missing", "no such file"),
+        (lambda path: path.symlink_to("nowhere.png"), "missing", "no such file; check the path"),
         (
             lambda path: path.symlink_to("/dev/zero"),
             "unreadable",
             "not a file but a folder, pipe, socket or device",
         ),
-        (lambda path: None, "missing", "no such file"),
+        (lambda path: None, "missing", "no such file; check the path"),
     ],
     ids=["folder", "pipe", "loop", "broken link", "endless device", "nothing"],
 )
@@ -337,8 +352,9 @@ def test_what_is_no_file_is_refused_without_waiting(tmp_path, make, reason, deta
     make(path)
     with pytest.raises(ImageError) as caught:
         decode(path, size_px=8, channels=1)
+    remedy = "" if "; " in detail else "; remove it or put a whole copy in its place"
     assert caught.value.reason == reason
-    assert str(caught.value) == f"{path}: {detail}; remove it or put a whole copy in its place"
+    assert str(caught.value) == f"{path}: {detail}{remedy}"
 
 
 def test_a_socket_is_refused(tmp_path, monkeypatch):

@@ -1,8 +1,8 @@
 """`convflow init`: what it writes is what the stages read, and the seed it chooses serves."""
 
-import io
 import shutil
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import pytest
 import yaml
@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convflow.data.splitting import Fractions, draw
+from convflow.editing import rewritten
 from convflow.errors import DataError, ParamsError
-from convflow.verbs import init
 from made_images import make_tree, picture
 from made_init import PARAMS, make_empty, params, run, table
 
@@ -30,14 +30,15 @@ def project(tmp_path, monkeypatch):
         ("train.lr=1e-5", 1e-5),
         ("train.lr=1", 1.0),
         ("train.lr=3.5e+20", 3.5e20),
-        ("evaluate.positive=yes", "yes"),
-        ("evaluate.positive=12:30", "12:30"),
+        ("publish.name=yes", "yes"),
+        ("publish.name=1_000", "1_000"),
         ("evaluate.positive=null", None),
         ("validate.modes=[L, RGB]", ["L", "RGB"]),
         ("validate.modes=null", None),
         ("pack.channels=1", 1),
         ("pack.channels=auto", "auto"),
         ("tracking.experiment=2024-01-31", "2024-01-31"),
+        ("tracking.experiment=12:30", "12:30"),
         ("tracking.experiment='a: b'", "a: b"),
         ("train.arch_args.dropout=0", 0.0),
         ("train.arch_args={width: 8, 'no': 1.0e-7}", {"width": 8, "no": 1e-7}),
@@ -51,25 +52,41 @@ def test_a_set_is_read_back_as_it_was_meant(project, pictures, text, value):
     assert (place, type(place)) == (value, type(value))
 
 
+def test_two_settings_are_judged_together(project, pictures):
+    run(pictures, "--set", "split.val_fraction=0.8", "--set", "split.test_fraction=0.1")
+    assert params()["split"]["val_fraction"] == 0.8
+
+
+def test_a_positive_class_may_be_named_yes(project):
+    files = {f"{name}/{n}.png": picture(n + 9 * len(name)) for name in ("yes", "no") for n in range(4)}
+    run(make_tree(project / "set", files), "--set", "evaluate.positive=yes")
+    assert params()["evaluate"]["positive"] == "yes"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("train.epochs=abc", "train.epochs takes a whole number; it is 30 now"),
-        ("train.epochs=3.5", "train.epochs takes a whole number; it is 30 now"),
-        ("train.epochs=true", "train.epochs takes a whole number; it is 30 now"),
-        ("train.epochs=null", "train.epochs takes a whole number; it is 30 now"),
-        ("train.lr=fast", "train.lr takes a number; it is 0.001 now"),
-        ("train.lr=.nan", "train.lr takes a number; it is 0.001 now"),
-        ("train.require_gpu=1", "train.require_gpu takes true or false; it is false now"),
-        ("train.arch_args=3", "train.arch_args: no such parameter in params.yaml; see its sections"),
-        ("validate.modes=L", "validate.modes takes a list or null; it is null now"),
-        ("evaluate.positive=[a]", 'evaluate.positive takes a text or null; it is "defective" now'),
+        ("train.epochs=abc", 'expected a whole number above 0, found "abc"'),
+        ("train.epochs=3.5", "expected a whole number above 0, found 3.5"),
+        ("train.epochs=-1", "expected a whole number above 0, found -1"),
+        ("train.epochs=true", "expected a whole number above 0, found true"),
+        ("train.epochs=null", "expected a whole number above 0, found null"),
+        ("train.lr=fast", 'expected a number above 0, found "fast"'),
+        ("train.lr=.nan", "expected a number above 0, found .nan"),
+        ("train.require_gpu=1", "expected true or false, found 1"),
+        ("train.arch_args=3", "expected a mapping (each true or false, a number or a text), found 3"),
+        (
+            "train.augment.flips=horizntal",
+            'expected none, horizontal or both, found "horizntal"; did you mean horizontal?',
+        ),
+        ("validate.modes=L", 'expected a list that is not empty (each a text) or null, found "L"'),
+        ("evaluate.positive=[a]", 'expected a text or null, found ["a"]'),
     ],
 )
 def test_a_set_of_another_kind_is_one_line_and_writes_nothing(project, pictures, text, message):
     with pytest.raises(ParamsError) as caught:
         run(pictures, "--set", text)
-    assert str(caught.value).removeprefix(f"--set {text}: ") == message
+    assert str(caught.value) == f"--set {text.partition('=')[0]}: {message}"
     assert Path("params.yaml").read_text() == PARAMS.read_text()
 
 
@@ -131,20 +148,22 @@ def test_a_class_may_have_any_name(project):
     )
 )
 def test_every_value_comes_back_from_the_file(value):
-    editor = init.make_editor()
-    stream = io.StringIO()
-    editor.dump({"a": {"b": init._as_yaml(value)}, "c": 1}, stream)
-    assert yaml.safe_load(stream.getvalue()) == {"a": {"b": value}, "c": 1}
+    with NamedTemporaryFile("w", suffix=".yaml") as file:
+        file.write("a: {b: 0}  # kept\nc: 1\n")
+        file.flush()
+        text = rewritten(Path(file.name), {"a.b": value})
+    assert yaml.safe_load(text) == {"a": {"b": value}, "c": 1}
+    assert "# kept" in text
 
 
 def test_a_bare_yes_in_the_file_is_no_text_and_gets_quotes_when_it_is_meant_to_be_one(project, pictures):
-    text = (
-        PARAMS.read_text().replace("positive: defective", "positive: yes").replace("live: true", "live: yes")
-    )
+    text = PARAMS.read_text().replace("name: convflow ", "name: yes ").replace("live: true", "live: yes")
     Path("params.yaml").write_text(text)
-    run(pictures, "--set", "evaluate.positive=yes")
+    with pytest.raises(ParamsError, match=r"^params.yaml: publish.name: expected a text .* need quotes"):
+        run(pictures)
+    run(pictures, "--set", "publish.name=yes")
     written = params()
-    assert (written["evaluate"]["positive"], written["tracking"]["live"]) == ("yes", True)
+    assert (written["publish"]["name"], written["tracking"]["live"]) == ("yes", True)
 
 
 # The seed

@@ -1,7 +1,6 @@
 """The gate: what breaks a rule is named with its reason; what is critical leaves no approved table behind."""
 
 import csv
-import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -12,56 +11,16 @@ import pytest
 from convflow.data import evidence
 from convflow.data.evidence import gather
 from convflow.data.expectations import ask
-from convflow.data.rules import Limits, make_rules
+from convflow.data.foretelling import foretell
+from convflow.data.layout import read_layout
+from convflow.data.rules import Limits, limits_of, make_rules
 from convflow.errors import DataError, ParamsError
 from convflow.files import digest_folder, read_json, write_json
 from convflow.params import check_section
 from convflow.stages.validate import Params, run
 from convflow.tables import read_table, write_table
-
-TEXT = ("path", "sha256", "dhash", "format", "mode", "label", "group", "split")
-SCHEMA = pa.schema(
-    {
-        **dict.fromkeys(TEXT, pa.string()),
-        **dict.fromkeys(("width", "height"), pa.int32()),
-        "bytes": pa.int64(),
-        **dict.fromkeys(("brightness_mean", "brightness_spread", "weight"), pa.float64()),
-    }
-)
-REJECTS = pa.schema(dict.fromkeys(("path", "label", "reason", "detail"), pa.string()))
-SEVERITY = {
-    **dict.fromkeys(("labels", "modes", "class_size", "reject_share", "group"), "critical"),
-    **dict.fromkeys(("size", "aspect", "imbalance", "duplicates", "near_label_conflict"), "warning"),
-    "near_duplicates": "info",
-}
-SETTINGS: dict[str, Any] = {
-    "labels": None,
-    "min_side_px": 8,
-    "max_aspect": 8.0,
-    "modes": None,
-    "min_images_per_class": 3,
-    "max_imbalance": 2.0,
-    "max_reject_share": 0.2,
-    "on_bad_image": "fail",
-    "near_duplicate_distance": 4,
-    "require_group": False,
-    "data_docs": False,
-    "severity": SEVERITY,
-}
-TRUNCATED = {"path": "cat/x.png", "label": "cat", "reason": "truncated"}
-TRUNCATED |= {"detail": "truncated PNG (10 of 99 bytes)"}
-
-
-def image(path: str, **changes: Any) -> dict[str, Any]:
-    digest = hashlib.sha256(path.encode()).hexdigest()
-    row = {"path": path, "sha256": digest, "dhash": hashlib.sha256(digest.encode()).hexdigest()}
-    row |= {"format": "PNG", "mode": "L", "width": 16, "height": 16, "bytes": 100}
-    row |= {"brightness_mean": 100.0, "brightness_spread": 50.0, "label": path.split("/")[0]}
-    return row | {"group": None, "weight": 1.0, "split": None} | changes
-
-
-def good() -> list[dict[str, Any]]:
-    return [image(f"{label}/{number}.png") for label in ("cat", "dog") for number in range(4)]
+from made_images import make_tree
+from made_rows import REJECTS, SCHEMA, SETTINGS, SEVERITY, TRUNCATED, good, image
 
 
 class Room:
@@ -85,6 +44,7 @@ class Room:
         write_table(Path("scan/rows.parquet"), table)
         write_table(Path("scan/rejects.parquet"), pa.Table.from_pylist(list(rejects), schema=REJECTS))
         write_json(Path("scan/summary.json"), {"classes": dict.fromkeys(empty, 0)})
+        self.changes = changes
         params = check_section(SETTINGS | changes, Params, place="params.yaml: validate")
         run(Path("scan"), Path("approved"), Path("validation"), params=params)
         return self.result()
@@ -98,6 +58,15 @@ class Room:
         assert not (self.folder / "approved").exists()
         assert "Not approved" in (self.folder / "validation/index.html").read_text()
         return self.result()
+
+    def foretold(self) -> dict[str, list[str]]:
+        """What `convflow init` would say of the scan last validated."""
+        rows, rejects = (read_table(Path(f"scan/{name}.parquet")).to_pandas() for name in ("rows", "rejects"))
+        settings = SETTINGS | self.changes
+        limits = limits_of(settings, grouped=False)
+        classes = read_json(Path("scan/summary.json"))["classes"]
+        evidence = gather(rows, rejects, classes, distance=settings["near_duplicate_distance"])
+        return foretell(make_rules(limits, settings["severity"]), evidence)
 
     def result(self) -> dict[str, Any]:
         value: dict[str, Any] = read_json(self.folder / "validation/result.json")
@@ -134,6 +103,13 @@ CRITICAL_CASES: list[tuple[list[dict[str, Any]], dict[str, Any], dict[str, int],
         {"rejects": (TRUNCATED,)},
         {"bad_images": 1},
         f"cat/x.png: truncated PNG (10 of 99 bytes); {REMEDY}",
+    ),
+    (
+        good(),
+        {"rejects": (TRUNCATED | {"detail": "200 megapixels, above the limit; shrink it or remove it"},)},
+        {"bad_images": 1},
+        "cat/x.png: 200 megapixels, above the limit; shrink it or remove it, or set "
+        "validate.on_bad_image: quarantine",
     ),
     (
         [*good(), image("rare/1.png"), image("rare/2.png")],
@@ -201,6 +177,15 @@ CRITICAL_CASES: list[tuple[list[dict[str, Any]], dict[str, Any], dict[str, int],
 ]
 
 
+def test_what_the_owner_wrote_holds_no_sign_that_stands_before_a_remedy(tmp_path: Path) -> None:
+    lines = ["path,label,split,weight", "a.png,cat,old; dev,1", "b.png,cat,train,1; 2"]
+    root = make_tree(tmp_path, {"labels.csv": "\n".join(lines), "a.png": b"", "b.png": b""})
+    assert [reject.detail for reject in read_layout(root).rejects] == [
+        "split 'old, dev' is none of train, val, test (line 2)",
+        "weight '1, 2' is no number above 0 (line 3)",
+    ]
+
+
 @pytest.mark.parametrize(("rows", "changes", "expected", "line"), CRITICAL_CASES)
 def test_a_critical_rule_stops_the_pipeline_and_says_why(
     room: Room,
@@ -213,6 +198,9 @@ def test_a_critical_rule_stops_the_pipeline_and_says_why(
     result = room.refused(rows, **changes)
     assert (broken(result), result["success"], result["worst"]) == (expected, False, "critical")
     assert f"  {line}" in capsys.readouterr().err
+    foretold = room.foretold()
+    assert {name: len(lines) for name, lines in foretold.items()} == expected
+    assert all(set(row["examples"]) <= set(foretold.get(row["rule"], ())) for row in result["rules"])
     assert any(row[4] in line or line in row[4] for row in room.problems())
 
 
@@ -249,6 +237,7 @@ def test_a_warning_names_the_file_and_blocks_nothing(
     path, detail = line.split(": ", 1)
     assert room.problems() == [(path, "cat", rule, severity, detail)]
     assert read_table(Path("approved/rows.parquet")).num_rows == 9
+    assert room.foretold() == {}
 
 
 def test_look_alikes_with_two_labels_are_reported_with_both(room: Room) -> None:
@@ -272,6 +261,7 @@ def test_a_grouped_split_needs_groups_and_others_do_not(room: Room) -> None:
 def test_a_rule_that_cannot_be_asked_does_not_pass(room: Room) -> None:
     table = pa.Table.from_pylist(good(), schema=SCHEMA).drop_columns("group")
     assert broken(room.refused(table, require_group=True)) == {"schema": 1, "group": 1}
+    assert room.foretold().keys() == {"schema", "group"}
 
 
 def test_a_critical_rule_that_could_not_be_checked_says_why(
@@ -287,6 +277,7 @@ def test_a_critical_rule_that_could_not_be_checked_says_why(
     reason = "not checked: too many look-alikes; lower the distance"
     assert capsys.readouterr().err == f"  near_label_conflict: {reason}\n"
     assert room.problems()[0] == ("", "", "near_label_conflict", "critical", reason)
+    assert room.foretold() == {"near_label_conflict": [reason]}
 
 
 def test_quarantine_sets_bad_images_aside_and_lists_them(
@@ -386,11 +377,11 @@ def test_great_expectations_counts_what_the_lists_name(room: Room) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"near_duplicate_distance": 16}, r"near_duplicate_distance: .* or equal to 15 \(found 16\)"),
-        ({"severity": SEVERITY | {"label_conflict": "info"}}, r"severity\.label_conflict: Extra inputs"),
-        ({"severity": SEVERITY | {"size": "fatal"}}, r"severity\.size: .*'critical', 'warning' or 'info'"),
-        ({"on_bad_image": "skip"}, r"on_bad_image: .*'fail' or 'quarantine' \(found 'skip'\)"),
-        ({"labels": []}, r"labels: .*at least 1 item"),
+        ({"near_duplicate_distance": 16}, r"near_duplicate_distance: .* from 0 to 15, found 16$"),
+        ({"severity": SEVERITY | {"label_conflict": "info"}}, r"severity\.label_conflict: no such parameter"),
+        ({"severity": SEVERITY | {"size": "fatal"}}, r"severity\.size: expected critical, warning or info"),
+        ({"on_bad_image": "skip"}, r"on_bad_image: expected fail or quarantine, found \"skip\"$"),
+        ({"labels": []}, r"labels: expected a list that is not empty"),
     ],
 )
 def test_a_wrong_setting_is_named(changes: dict[str, Any], message: str) -> None:

@@ -1,4 +1,4 @@
-"""`python -m convflow` and the console script: errors the user can mend become one line, status 2."""
+"""`python -m convflow` and the console script: errors the user can mend become a line each, status 2."""
 
 import os
 import sys
@@ -15,7 +15,7 @@ def main() -> int:
     try:
         return cli.run(sys.argv[1:])
     except ConvflowError as error:
-        print(f"convflow: {error}", file=sys.stderr)
+        sys.stderr.write("".join(f"convflow: {line}\n" for line in str(error).splitlines()))
         return 2
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -7,6 +7,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from convflow.errors import ParamsError
+from convflow.faults import find_faults
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -15,7 +16,7 @@ PositiveInt = Annotated[int, Field(gt=0)]
 class Section(BaseModel):
     """One stage's part of params.yaml: no unknown key, no silent conversion, no change later."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 S = TypeVar("S", bound=Section)
@@ -42,25 +43,19 @@ def load_section(path: Path, name: str, schema: type[S]) -> S:
     """Read section `name` of params.yaml and check it against `schema`.
 
     Raises:
-        ParamsError: one line that names each offending key, what is wrong with it, and its value.
+        ParamsError: a line for each offending key, with what is wrong with it and its value.
     """
-    tree = read_params(path)
-    return check_section(tree.get(name) or {}, schema, place=f"{path}: {name}")
+    return check_section(read_params(path).get(name), schema, place=f"{path}: {name}")
 
 
 def check_section(values: Any, schema: type[S], *, place: str) -> S:
-    """Check `values` against `schema`; errors start with `place`.
+    """Check `values` against `schema`; each line of the error starts with `place`.
 
     Raises:
         ParamsError: as `load_section` does.
     """
     try:
-        return schema.model_validate(values)
-    except ValidationError as error:
-        raise ParamsError("; ".join(_problem(place, item) for item in error.errors())) from None
-
-
-def _problem(place: str, item: Any) -> str:
-    key = ".".join(str(part) for part in item["loc"])
-    found = "" if item["type"] == "missing" else f" (found {item['input']!r})"
-    return f"{place}.{key}: {item['msg']}{found}" if key else f"{place}: {item['msg']}"
+        return schema.model_validate({} if values is None else values)
+    except ValidationError:
+        faults = find_faults(values, schema).items()
+        raise ParamsError("\n".join(f"{place}{key and '.'}{key}: {text}" for key, text in faults)) from None

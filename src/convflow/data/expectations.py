@@ -3,7 +3,7 @@
 import datetime
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +14,14 @@ from great_expectations.core.run_identifier import RunIdentifier
 from great_expectations.data_context.data_context.ephemeral_data_context import EphemeralDataContext
 from great_expectations.data_context.types.base import ProgressBarsConfig
 
+from convflow.data.rules import Expectation
+
 VERSION: str = gx.__version__
 _SITE = "local"
 _TIME = re.compile(r"\d{8}T\d{6}\.\d{6}Z")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # Logos are fetched from the net, one with the time of the build in its address: that would tell who looked.
 _BEACON = re.compile(r"https://great-expectations-web-assets[^\s\"')]*")
-
-
-@dataclass(frozen=True)
-class Expectation:
-    """One question to Great Expectations, asked on behalf of a rule."""
-
-    rule: str
-    frame: str  # the name of the frame it is put to
-    severity: str  # critical | warning | info
-    type: str  # e.g. "expect_column_values_to_not_be_null"
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,10 @@ _BEGINNINGS = {b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF", b"II*
 
 
 class ImageError(DataError):
-    """An image that cannot be used; `reason` is one word for tables, `detail` a phrase for people."""
+    """An image that cannot be used; `reason` is one word for tables, `detail` a phrase for people.
+
+    In the phrase the only "; " stands before what to do about it, where that is known here.
+    """
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
@@ -69,7 +72,7 @@ def open_image(data: bytes) -> Image.Image:
     if not data:
         raise ImageError("zero-bytes", "the file is empty")
     if len(data) > MAX_BYTES:
-        raise ImageError("too-large", f"{len(data):,} bytes; the limit is {MAX_BYTES:,}")
+        raise ImageError("too-large", _too_large(len(data)))
     image = _open_header(data)
     kind = image.format or "image"
     _check_pixels(image)
@@ -80,8 +83,9 @@ def open_image(data: bytes) -> Image.Image:
             with suppress(Exception):  # broken EXIF turns nothing
                 ImageOps.exif_transpose(image, in_place=True)
     except MemoryError:
+        size = f"{image.width:,} x {image.height:,}"
         raise ImageError(
-            "too-large", f"not enough memory for {image.width:,} x {image.height:,} pixels"
+            "too-large", f"not enough memory for {size} pixels; free some, or shrink the image"
         ) from None
     except Exception as error:  # noqa: BLE001  decoders raise many types on broken bytes
         raise ImageError("truncated", f"broken or truncated {kind} ({_phrase(error)})") from None
@@ -131,8 +135,7 @@ def decode(source: bytes | Path, *, size_px: int, channels: int, fit: Fit = "str
     try:
         return _fitted(open_image(read_bytes(source)), size_px, channels, fit)
     except ImageError as error:
-        remedy = "remove it or put a whole copy in its place"
-        raise ImageError(error.reason, f"{source}: {error.detail}; {remedy}") from None
+        raise ImageError(error.reason, f"{source}: {error.detail}{_remedy(error)}") from None
 
 
 def read_bytes(path: Path) -> bytes:
@@ -147,12 +150,18 @@ def read_bytes(path: Path) -> bytes:
             raise ImageError("unreadable", "not a file but a folder, pipe, socket or device")
         n_bytes = status.st_size
         if n_bytes > MAX_BYTES:
-            raise ImageError("too-large", f"{n_bytes:,} bytes; the limit is {MAX_BYTES:,}")
+            raise ImageError("too-large", _too_large(n_bytes))
         return path.read_bytes()
     except FileNotFoundError:
         raise ImageError("missing", "no such file") from None
     except OSError as error:
         raise ImageError("unreadable", error.strerror or "cannot be read") from None
+
+
+def _remedy(error: ImageError) -> str:
+    if "; " in error.detail:
+        return ""
+    return "; check the path" if error.reason == "missing" else "; remove it or put a whole copy in its place"
 
 
 def _open_header(data: bytes) -> Image.Image:
@@ -178,7 +187,12 @@ def _check_pixels(image: Image.Image) -> None:
 
 
 def _too_many(n_pixels: int) -> str:
-    return f"{n_pixels / 1e6:,.0f} megapixels; the limit is {MAX_PIXELS / 1e6:,.0f}"
+    limit = f"{MAX_PIXELS / 1e6:,.0f} megapixels"
+    return f"{n_pixels / 1e6:,.0f} megapixels, above the limit; shrink it below {limit} or remove it"
+
+
+def _too_large(n_bytes: int) -> str:
+    return f"{n_bytes:,} bytes, above the limit; shrink it below {MAX_BYTES:,} bytes or remove it"
 
 
 def _upper_byte(image: Image.Image) -> Image.Image:
@@ -206,10 +220,14 @@ def _fitted(image: Image.Image, size_px: int, channels: int, fit: Fit) -> NDArra
 def _looks_like(data: bytes) -> str:
     head: Any = data[:64]
     if all(32 <= byte < 127 or byte in (9, 10, 13) for byte in head):
-        return f"it is text, starting {head[:20].decode('ascii')!r}"
+        return f"it is text, starting {_unbroken(head[:20].decode('ascii'))!r}"
     return f"{len(data):,} bytes of no known image format"
 
 
 def _phrase(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text[:100] or type(error).__name__
+    return _unbroken(" ".join(str(error).split()))[:100] or type(error).__name__
+
+
+def _unbroken(text: str) -> str:
+    """Foreign text without the sign that stands before a remedy."""
+    return text.replace("; ", ", ")

@@ -246,10 +246,14 @@ def _wrong_value(row: dict[str, str]) -> tuple[str, str] | None:
     if not row["label"].strip():
         return "unlabelled", f"has no label in {TABLE_NAME}; give it one"
     if (split := row.get("split", "").strip()) not in ("", *SIDES):
-        return "bad-split", f"split {split!r} is none of {', '.join(SIDES)}"
+        return "bad-split", f"split {_quoted(split)} is none of {', '.join(SIDES)}"
     if not _is_weight(row.get("weight", "")):
-        return "bad-weight", f"weight {row['weight']!r} is no number above 0"
+        return "bad-weight", f"weight {_quoted(row['weight'])} is no number above 0"
     return None
+
+
+def _quoted(text: str) -> str:
+    return repr(text.replace("; ", ", "))  # "; " stands before a remedy, see ImageError
 
 
 def _leads_out(root: Path, path: str, present: set[str]) -> bool:

@@ -25,6 +25,16 @@ def offences(rule: Rule, evidence: Evidence) -> list[Offence]:
     return list(_FINDERS[rule.name](rule, evidence))
 
 
+def sentence(rule: Rule, offence: Offence) -> str:
+    """Who, what, and what to do about it; a class or the whole set is named by the detail."""
+    return f"{offence.path}: {told(rule, offence)}" if offence.path else told(rule, offence)
+
+
+def told(rule: Rule, offence: Offence) -> str:
+    """What is wrong, and the remedy."""
+    return f"{offence.detail}; {offence.remedy or rule.remedy}"
+
+
 def _each(evidence: Evidence, broken: pd.Series, describe: Callable[[Any], str]) -> Iterator[Offence]:
     for row in evidence.images[broken].itertuples():
         yield Offence(str(row.path), str(row.label), describe(row))
@@ -44,7 +54,7 @@ def _schema(rule: Rule, evidence: Evidence) -> Iterator[Offence]:
 
 def _bad_images(rule: Rule, evidence: Evidence) -> Iterator[Offence]:
     for row in evidence.rejects.fillna("").itertuples():
-        detail, _, remedy = str(row.detail or row.reason).partition("; ")
+        detail, _, remedy = str(row.detail or row.reason).partition("; ")  # as ImageError promises
         if remedy:  # the scan knew a better one
             remedy += ", or set validate.on_bad_image: quarantine"
         yield Offence(str(row.path), str(row.label), detail, remedy)

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from convflow.data.expectations import Expectation
-
 CRITICAL, WARNING, INFO = "critical", "warning", "info"
 SEVERITIES = (CRITICAL, WARNING, INFO)
 
@@ -34,6 +32,27 @@ class Limits:
     near_duplicate_distance: int  # bits
     bad_images_fail: bool
     group_required: bool
+
+
+def limits_of(section: Mapping[str, Any], *, grouped: bool) -> Limits:
+    """The limits that the section `validate` sets; a grouped split wants groups."""
+    plain = {name: section[name] for name in Limits.__dataclass_fields__ if name in section}
+    return Limits(
+        **plain,
+        bad_images_fail=section["on_bad_image"] == "fail",
+        group_required=section["require_group"] or grouped,
+    )
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """One question to Great Expectations, asked on behalf of a rule."""
+
+    rule: str
+    frame: str  # the name of the frame it is put to
+    severity: str
+    type: str  # e.g. "expect_column_values_to_not_be_null"
+    kwargs: Mapping[str, Any]
 
 
 @dataclass(frozen=True)

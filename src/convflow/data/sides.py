@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,8 @@ def write_sides(path: Path, settings: Mapping[str, Any], rows: Sequence[tuple[st
     write_text(path, text.getvalue())
 
 
-def read_sides(path: Path, settings: Mapping[str, Any]) -> dict[Key, str]:
-    """Sides by (digest, group) from the last split; empty when there was none, or with other settings.
+def read_sides(path: Path, settings: Mapping[str, Any] | None = None) -> dict[Key, str]:
+    """Sides by (digest, group) from the last split; empty when there was none, or with other `settings`.
 
     Raises:
         DataError: the file is not what `write_sides` writes; a wrong guess would move images unseen.
@@ -38,7 +38,7 @@ def read_sides(path: Path, settings: Mapping[str, Any]) -> dict[Key, str]:
         return {}
     first, _, rest = path.read_text(encoding="utf-8").partition("\n")
     try:
-        if json.loads(first.removeprefix("# ")) != settings:
+        if json.loads(first.removeprefix("# ")) != settings and settings is not None:
             return {}
         rows = list(csv.reader(io.StringIO(rest)))
         if rows[0] != _COLUMNS or any(side not in SIDES for _, _, side in rows[1:]):
@@ -48,6 +48,16 @@ def read_sides(path: Path, settings: Mapping[str, Any]) -> dict[Key, str]:
             f"{path}: not the memory of a split ({error}); `git checkout {path}`, or remove it to split anew"
         ) from None
     return {(digest, group): side for digest, group, side in rows[1:]}
+
+
+def knows_any(path: Path, sha256: Iterable[str]) -> bool | None:
+    """Whether the memory in `path` holds one of these images; None where it holds none at all.
+
+    Raises:
+        DataError: as `read_sides` does.
+    """
+    known = {digest for digest, _ in read_sides(path)}
+    return any(digest[:_DIGITS] in known for digest in sha256) if known else None
 
 
 def side_of(memory: Mapping[Key, str], sha256: str, group: str | None) -> str | None:

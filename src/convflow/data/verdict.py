@@ -9,7 +9,7 @@ from typing import Any
 
 from convflow.data.evidence import Evidence
 from convflow.data.expectations import VERSION, Answer, ask
-from convflow.data.offenders import Offence, offences
+from convflow.data.offenders import Offence, offences, sentence, told
 from convflow.data.rules import CRITICAL, INFO, SEVERITIES, Rule
 
 N_EXAMPLES = 5
@@ -26,12 +26,8 @@ class Finding:
     offences: list[Offence]
 
     def lines(self) -> list[str]:
-        """One sentence per offence: who, what, and what to do about it."""
-        return [f"{who(offence)}{self.told(offence)}" for offence in self.offences]
-
-    def told(self, offence: Offence) -> str:
-        """What is wrong, and the remedy."""
-        return f"{offence.detail}; {offence.remedy or self.rule.remedy}"
+        """One sentence per offence."""
+        return [sentence(self.rule, offence) for offence in self.offences]
 
 
 @dataclass(frozen=True)
@@ -122,11 +118,6 @@ def _observed(rule: Rule, evidence: Evidence, n_found: int) -> str:
     return {0: "no exception", 1: "1 exception"}.get(n_found, f"{n_found:,} exceptions")
 
 
-def who(offence: Offence) -> str:
-    """The start of a sentence: the path, or nothing where the detail names a class or the set."""
-    return f"{offence.path}: " if offence.path else ""
-
-
 def as_result(verdict: Verdict) -> dict[str, Any]:
     """The verdict as JSON values; the same for the same images and params."""
     evidence = verdict.evidence
@@ -171,6 +162,6 @@ def as_csv(verdict: Verdict) -> str:
         name, severity = finding.rule.name, finding.rule.severity
         if not finding.offences:
             writer.writerow(("", "", name, severity, finding.observed))
-        writer.writerows((o.path, o.label, name, severity, finding.told(o)) for o in finding.offences)
+        writer.writerows((o.path, o.label, name, severity, told(finding.rule, o)) for o in finding.offences)
     writer.writerows((o.path, o.label, "set_aside", INFO, o.detail) for o in verdict.set_aside)
     return stream.getvalue()

@@ -36,7 +36,7 @@ def map_in_processes(function: Callable[[Item], Result], items: Sequence[Item]) 
         return
     # spawn: a forked copy of a process with threads may hang, and macOS has no safe fork at all
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=end_with_parent) as pool:
         n_done = 0
         block = _CHUNK * _BLOCK * workers
         try:
@@ -51,7 +51,7 @@ def map_in_processes(function: Callable[[Item], Result], items: Sequence[Item]) 
             ) from None
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """See that a worker does not outlive a parent that was killed and could not tell it to stop."""
     if (parent := multiprocessing.parent_process()) is None:
         return

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from convflow.data.evidence import gather
-from convflow.data.rules import Limits, make_rules
+from convflow.data.rules import limits_of, make_rules
 from convflow.data.validation_page import as_page
 from convflow.data.verdict import Finding, Verdict, as_csv, as_result, judge
 from convflow.errors import DataError
@@ -68,11 +68,7 @@ def run(scan: Path, approved: Path, validation: Path, *, params: Params) -> None
     distance = params.near_duplicate_distance
     classes = read_json(scan / "summary.json")["classes"]
     evidence = gather(rows.to_pandas(), rejects.to_pandas(), classes, distance=distance)
-    limits = Limits(
-        **params.model_dump(exclude={"on_bad_image", "require_group", "data_docs", "severity"}),
-        bad_images_fail=params.on_bad_image == "fail",
-        group_required=params.require_group or method == "grouped",
-    )
+    limits = limits_of(params.model_dump(), grouped=method == "grouped")
     rules = make_rules(limits, params.severity.model_dump())
     with whole_folder(validation) as folder:
         docs = folder / "data_docs" if params.data_docs else None
