@@ -6,12 +6,17 @@ import pyarrow.compute as pc
 import pytest
 import torch
 
+from convflow.baselines.fitting import fit_baseline
+from convflow.baselines.predictor import save_baseline
+from convflow.baselines.rows import Search
 from convflow.errors import DataError
+from convflow.files import read_json
 from convflow.learning.bundle import save_bundle
 from convflow.learning.predictor import load_predictor
 from convflow.nets.registry import build
 from convflow.stages.predict import run
 from convflow.tables import read_about, read_table
+from made_features import made_rows
 from made_packed import SIDE, packed_folder, pictures
 
 CLASSES = ["bad one", "good"]
@@ -40,7 +45,7 @@ def project(tmp_path):
 
 def predict(project):
     out = project / "predictions" / "cnn.parquet"
-    run(project / "cnn", project / "packed/val", project / "packed/test", out)
+    run(project / "cnn", project / "packed/val", project / "packed/test", out, project / "timing.json")
     return out
 
 
@@ -85,7 +90,7 @@ def test_a_side_without_images_adds_no_rows(project):
     empty = project / "empty"
     packed_folder(empty, 0, classes=CLASSES)
     out = project / "some.parquet"
-    run(project / "cnn", project / "packed/val", empty, out)
+    run(project / "cnn", project / "packed/val", empty, out, project / "timing.json")
     table = read_table(out)
     assert table.num_rows == 5
     assert table.schema.field("split").type == pa.string()
@@ -98,5 +103,33 @@ def test_images_packed_otherwise_than_the_model_was_trained_on_are_refused(proje
     with pytest.raises(
         DataError, match=r"other: packed otherwise than the model was trained on; run `dvc rep"
     ):
-        run(project / "cnn", project / "packed/val", other, project / "p.parquet")
+        run(project / "cnn", project / "packed/val", other, project / "p.parquet", project / "t.json")
     assert not (project / "p.parquet").exists()
+    assert not (project / "t.json").exists()
+
+
+def test_answers_are_timed_alone_and_in_batches(project):
+    predict(project)
+    timing = read_json(project / "timing.json")
+    assert sorted(timing) == ["device", "flops", "images_per_s", "latency_ms", "threads"]
+    assert timing["flops"] == load_predictor(project / "cnn").flops()
+    assert list(timing["latency_ms"]) == ["1", "64"]
+    for found in timing["latency_ms"].values():
+        assert 0 < found["median"] <= found["p95"]
+    assert timing["images_per_s"] == pytest.approx(1000 / timing["latency_ms"]["64"]["median"], rel=0.1)
+
+
+def test_a_baseline_answers_in_the_same_columns(project):
+    rows = made_rows([0, 1, 1], 2)
+    (project / "majority").mkdir()
+    card = {
+        "arch": "majority", "n_by_class": {"bad one": 1, "good": 2}, "classes": CLASSES, "features": {},
+        "input": {"size_px": SIDE, "channels": 1, "fit": "stretch"},
+    }  # fmt: skip
+    save_baseline(project / "majority", fit_baseline("majority", rows, rows, Search({})).baseline, card)
+    out = project / "majority.parquet"
+    run(project / "majority", project / "packed/val", project / "packed/test", out, project / "t.json")
+    assert read_table(out).schema.equals(read_table(predict(project)).schema)
+    assert set(read_table(out)["p_good"].to_pylist()) == {np.float32(2 / 3)}
+    assert read_about(out)["model"] == "majority"
+    assert read_json(project / "t.json")["flops"] == 0

@@ -1,6 +1,8 @@
 """The one way to ask a model."""
 
 import io
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from convflow.data.images import decode
 from convflow.errors import DataError, ModelError
 from convflow.learning import predictor as module
 from convflow.learning.bundle import save_bundle
-from convflow.learning.predictor import describe, load_predictor
+from convflow.learning.predictor import load_predictor
 from convflow.nets.registry import build
 from made_packed import SIDE, pictures
 
@@ -107,5 +109,41 @@ def test_images_are_decoded_as_for_training(folder, tmp_path):
         predictor.decode(stream.getvalue()[:60])
 
 
-def test_a_model_is_described_in_one_line(folder):
-    assert describe(load_predictor(folder).card) == "residual, 12,345 weights, 16x16 px, epoch 7"
+@pytest.mark.parametrize("channels", [1, 3])
+def test_multiply_adds_are_counted_as_those_of_the_layers(tmp_path, channels):
+    model = build("residual", 2, channels, SIDE, {"width": 4}).eval()
+    found = []
+
+    def count(layer, inputs, output):
+        if isinstance(layer, torch.nn.Conv2d):
+            found.append(2 * output.numel() * layer.weight[0].numel())
+        elif isinstance(layer, torch.nn.Linear):
+            found.append(2 * layer.weight.numel())
+
+    hooks = [layer.register_forward_hook(count) for layer in model.modules()]
+    model(torch.zeros((1, channels, SIDE, SIDE), dtype=torch.uint8))
+    for hook in hooks:
+        hook.remove()
+    card = {
+        "kind": "network", "arch": "residual", "arch_args": {"width": 4}, "normalise": "dataset",
+        "classes": ["a", "b"], "input": {"size_px": SIDE, "channels": channels, "fit": "crop"},
+    }  # fmt: skip
+    save_bundle(tmp_path, model.state_dict(), card)
+    assert load_predictor(tmp_path).flops() == sum(found) > 10_000
+
+
+def test_the_device_and_its_threads_are_named(folder):
+    name, threads = load_predictor(folder).hardware()
+    assert name
+    assert threads == torch.get_num_threads()
+
+
+def test_a_predictor_loads_nothing_that_answering_does_not_need(folder):
+    code = f"""
+import sys
+from pathlib import Path
+from convflow.learning.predictor import load_predictor
+load_predictor(Path({str(folder)!r}))
+assert not {{"accelerate", "torch.utils.flop_counter", "sklearn", "skops"}} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

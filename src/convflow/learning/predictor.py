@@ -1,7 +1,7 @@
 """The one way to ask a model: uint8 pixels in, probabilities out."""
 
+import importlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from convflow.data.packed import Contract
 from convflow.errors import ModelError
 from convflow.learning.bundle import load_bundle
 
+_COUNTING = "convflow.learning.counting"  # loaded when it is asked: it takes a while
 _PIXELS = 256 * 128 * 128  # of a batch: bounds the memory whatever the pictures' size
 
 
@@ -68,13 +69,19 @@ class Predictor:
             found.append(self._model(batch.permute(0, 3, 1, 2)).softmax(dim=1).float().cpu().numpy())
         return np.concatenate(found)
 
+    def flops(self) -> int | None:
+        """Multiply-adds of one answer, counted twice; None where torch cannot count them."""
+        side, channels = self.contract.size_px, self.contract.channels
+        image_1CSS = torch.zeros((1, channels, side, side), dtype=torch.uint8, device=self.device)
+        found: int | None = importlib.import_module(_COUNTING).count_flops(self._model, image_1CSS)
+        return found
+
+    def hardware(self) -> tuple[str, int]:
+        """The device as its maker calls it, and how many of the processor's threads may take part."""
+        found: tuple[str, int] = importlib.import_module(_COUNTING).hardware(self.device)
+        return found
+
 
 def load_predictor(folder: Path, device: str = "cpu") -> Predictor:
     """Load the model in `folder`; see `Predictor`."""
     return Predictor(folder, device)
-
-
-def describe(card: dict[str, Any]) -> str:
-    """One line on a model for people."""
-    side = card["input"]["size_px"]
-    return f"{card['arch']}, {card['n_parameters']:,} weights, {side}x{side} px, epoch {card['best_epoch']}"

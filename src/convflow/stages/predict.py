@@ -7,7 +7,8 @@ import pyarrow as pa
 
 from convflow.data.packed import Packed
 from convflow.errors import DataError
-from convflow.learning.predictor import Predictor, load_predictor
+from convflow.files import write_json
+from convflow.models import Predictor, load_predictor, measure
 from convflow.tables import read_about, read_table, write_table
 
 _KEPT = (
@@ -23,10 +24,11 @@ _KEPT = (
 )
 
 
-def run(model: Path, val: Path, test: Path, predictions: Path) -> None:
-    """Ask the model about every image of val and test; one row each, with all probabilities."""
+def run(model: Path, val: Path, test: Path, predictions: Path, timing: Path) -> None:
+    """Ask the model about every image of val and test; one row each, with all probabilities. And time it."""
     predictor = load_predictor(model)
-    parts = [_ask(predictor, folder, side) for side, folder in (("val", val), ("test", test))]
+    sides = {"val": _open(predictor, val), "test": _open(predictor, test)}
+    parts = [_ask(predictor, packed, side) for side, packed in sides.items()]
     split = read_about(test / "rows.parquet")
     protocol = f"one {split.get('method', 'unknown')} split, seed {split.get('seed', '?')}"
     n_by_class: dict[str, int] = predictor.card.get("n_by_class", {})
@@ -37,13 +39,19 @@ def run(model: Path, val: Path, test: Path, predictions: Path) -> None:
         "protocol": protocol,
     }
     write_table(predictions, pa.concat_tables(parts), about=about)
+    timed = max(sides.values(), key=lambda packed: len(packed.pixels))
+    write_json(timing, measure(predictor, timed.pixels))
 
 
-def _ask(predictor: Predictor, folder: Path, side: str) -> pa.Table:
+def _open(predictor: Predictor, folder: Path) -> Packed:
     packed = Packed(folder)
     if packed.contract != predictor.contract:
         raise DataError(f"{folder}: packed otherwise than the model was trained on; run `dvc repro`")
-    rows = read_table(folder / "rows.parquet")
+    return packed
+
+
+def _ask(predictor: Predictor, packed: Packed, side: str) -> pa.Table:
+    rows = read_table(packed.folder / "rows.parquet")
     table = rows.select([name for name in rows.column_names if name in _KEPT or name.startswith("tag_")])
     table = table.add_column(2, "split", pa.array([side] * rows.num_rows, pa.string()))
     prob_NK = predictor.predict_proba(packed.pixels)
