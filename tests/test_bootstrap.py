@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from convflow.evaluation import bootstrap
 from convflow.evaluation.bootstrap import (
@@ -120,3 +121,13 @@ def test_an_error_far_above_its_noise_is_left_as_it_is():
     middle, ends = found
     assert middle == pytest.approx(0.3, abs=0.002)
     assert ends.high - ends.low == pytest.approx(2 * 1.96 * 0.001 * 15**0.5, rel=0.1)
+
+
+def test_a_small_gap_that_is_luck_does_not_hide_a_large_one():
+    noise_B = np.random.default_rng(0).normal(0, 0.05, 20_000)  # one bin, as of a model always as sure
+    found = calibration_interval(np.array([0.02]), 0.02 + noise_B[:, None], 100_000)
+    assert found is not None
+    assert found[1].low == 0
+    # of all sizes whose absolute value plus noise is below 0.02 in 2.5 % of cases at least
+    high = found[1].high / 0.05
+    assert stats.norm.cdf(0.4 - high) - stats.norm.cdf(-0.4 - high) == pytest.approx(0.025, rel=0.1)

@@ -10,79 +10,51 @@ import pytest
 from sklearn import metrics as reference
 
 from convflow.errors import ConvflowError, DataError, ModelError, ParamsError
+from convflow.evaluation.bootstrap import resampling
 from convflow.evaluation.curves import precision_recall_curve, roc_curve
-from convflow.evaluation.report import evaluate_model
+from convflow.evaluation.entrants import enter, measure_all
+from convflow.evaluation.plotdata import read_history
+from convflow.evaluation.report import describe
 from convflow.evaluation.sides import read_predictions
 from convflow.evaluation.summary import summary_lines, with_interval
-from convflow.stages.evaluate import Params, run
 from convflow.tables import write_table
 from convflow.verbs import summary as verb
+from made_models import EPOCH, evaluate, params, predictions, write_model
 from made_project import PARAMS
 
 FILES = [
-    "confusion.csv", "confusion.png", "metrics.json", "pr.csv", "reliability.csv", "reliability.png",
-    "roc.csv", "roc_pr.png", "summary.md", "training_curves.csv", "training_curves.png",
+    "confusion.csv", "confusion.png", "leaderboard.csv", "leaderboard.json", "leaderboard.png",
+    "metrics.json", "pr.csv", "reliability.csv", "reliability.png", "reliability_before.csv", "roc.csv",
+    "roc_pr.png", "slices.csv", "slices.json", "summary.md", "training_curves.csv", "training_curves.png",
 ]  # fmt: skip
-EPOCH = {
-    "epoch": 1,
-    "lr": 0.1,
-    "train_loss": 0.9,
-    "val_loss": 1.0,
-    "train_accuracy": 0.5,
-    "val_accuracy": 0.4,
-}
-
-
-def params(**changed) -> Params:
-    known = {"operating_point": "argmax", "positive": None, "n_draws": 200, "seed": 0}
-    return Params.model_validate({**known, **changed})
-
-
-def predictions(classes, label, *, group=None, weight=None, split=None, seed=0) -> pa.Table:
-    rng = np.random.default_rng(seed)
-    n_images = len(label)
-    index_N = np.array([classes.index(name) for name in label])
-    score_NK = rng.random((n_images, len(classes))) + np.eye(len(classes))[index_N]
-    prob_NK = (score_NK / score_NK.sum(axis=1, keepdims=True)).astype(np.float32)
-    columns = {
-        "split": split or ["val", "test"] * (n_images // 2),
-        "label": label,
-        "group": pa.array(group or [None] * n_images, pa.string()),
-        "weight": pa.array(weight or [1.0] * n_images, pa.float64()),
-    }
-    columns |= {f"p_{name}": prob_NK[:, k] for k, name in enumerate(classes)}
-    return pa.table(columns)
 
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A folder with a model `cnn`; call it to run the stage on a table and read metrics.json's entry."""
+    """Call it to run the stage on what a model `cnn` said and read metrics.json's entry."""
     monkeypatch.chdir(tmp_path)
-    model = tmp_path / "models/cnn"
-    model.mkdir(parents=True)
-    card = {"arch": "small", "n_parameters": 1_500_000, "best_epoch": 1}
-    (model / "card.json").write_text(json.dumps(card))
-    (model / "history.jsonl").write_text(json.dumps(EPOCH) + "\n")
 
-    def evaluate(table, classes, **changed):
-        path = tmp_path / "predictions/cnn.parquet"
-        write_table(path, table, about={"classes": classes, "model": "cnn"})
-        run(path, model, tmp_path / "reports/evaluation", params=params(**changed))
-        return json.loads((tmp_path / "reports/evaluation/metrics.json").read_text())["cnn"]
+    def run(table, classes, **changed):
+        write_model(tmp_path, "cnn", table, classes, kind="network")
+        return evaluate(tmp_path, **changed)["cnn"]
 
-    return evaluate
+    return run
 
 
 @pytest.fixture
 def numbers(tmp_path):
     """Call it for the same entry without files and pictures."""
 
-    def evaluate(table, classes, **changed):
+    def found(table, classes, **changed):
         path = tmp_path / "cnn.parquet"
         write_table(path, table, about={"classes": classes, "model": "cnn"})
-        return evaluate_model(read_predictions(path), **params(**changed).model_dump())[0]
+        asked = params(**changed)
+        said = read_predictions(path)
+        one = enter(said, **asked.model_dump(include={"operating_point", "positive", "calibrate"}))
+        draws = resampling(said.test.group_N, n_draws=asked.n_draws, seed=asked.seed)
+        return describe(one, measure_all([one], draws)[0], draws)
 
-    return evaluate
+    return found
 
 
 def rows_of(path):
@@ -115,15 +87,25 @@ def test_two_classes_in_groups(project, tmp_path, capsys):
     assert "evaluate: cnn: accuracy" in capsys.readouterr().out
 
 
-def test_the_threshold_does_not_look_at_test(numbers):
+def test_neither_threshold_nor_temperature_looks_at_test(numbers):
     label = ["bad", "bad", "good", "good"] * 10
-    table = predictions(["bad", "good"], label)
-    first = numbers(table, ["bad", "good"], operating_point="accuracy")["operating_point"]
+    table = predictions(["bad", "good"], label, skill=0.3)
+    asked = {"operating_point": "accuracy", "calibrate": "temperature"}
+    first = numbers(table, ["bad", "good"], **asked)["operating_point"]
+    assert first["temperature"] != 1
     sides, labels = table["split"].to_pylist(), table["label"].to_pylist()
     swap = {"bad": "good", "good": "bad"}
     other = [swap[a] if side == "test" else a for a, side in zip(labels, sides, strict=True)]
     turned = table.set_column(1, "label", pa.array(other))
-    assert numbers(turned, ["bad", "good"], operating_point="accuracy")["operating_point"] == first
+    assert numbers(turned, ["bad", "good"], **asked)["operating_point"] == first
+
+
+def test_the_threshold_is_one_of_calibrated_probabilities(numbers):
+    table = predictions(["bad", "good"], ["bad", "bad", "good", "good"] * 30, skill=0.3)
+    found = numbers(table, ["bad", "good"], operating_point="balanced_accuracy", calibrate="temperature")
+    assert found["operating_point"]["temperature"] != 1
+    assert found["operating_point"]["threshold"] != 0.5
+    assert found["operating_point"]["value_on_val"] == found["val"]["balanced_accuracy"]
 
 
 def test_the_same_bytes_twice(project, tmp_path):
@@ -187,10 +169,11 @@ def test_a_positive_class_that_is_none_is_refused(numbers):
         numbers(predictions(["a", "b"], ["a", "a", "b", "b"]), ["a", "b"], positive="c")
 
 
-def test_a_cut_line_of_history_is_named(project, tmp_path):
-    (tmp_path / "models/cnn/history.jsonl").write_text(json.dumps(EPOCH) + '\n{"epoch": 2, "tr')
+def test_a_cut_line_of_history_is_named(tmp_path):
+    path = tmp_path / "history.jsonl"
+    path.write_text(json.dumps(EPOCH) + '\n{"epoch": 2, "tr')
     with pytest.raises(ModelError, match="line 2 is no whole epoch"):
-        project(predictions(["a", "b"], ["a", "a", "b", "b"]), ["a", "b"])
+        read_history(path)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -212,31 +195,38 @@ def test_the_summary_says_what_how_good_and_where(project, capsys, tmp_path):
     table = predictions(["a", "b"], ["a", "a", "b", "b"] * 8)
     found = project(table, ["a", "b"])
     (tmp_path / "params.yaml").write_text(PARAMS)
+    (tmp_path / "reports/verdict.json").write_text('{"sentence": "cnn is refused"}')
     (tmp_path / "data/splits").mkdir(parents=True)
     (tmp_path / "data/splits/leak.json").write_text('{"sentence": "not tripped"}')
     capsys.readouterr()
-    assert verb.run(argparse.Namespace(json=False)) == 0
+    assert verb.run(argparse.Namespace(json=False, markdown=False)) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "cnn: small, 1.50 M parameters, weights of epoch 1"
     assert lines[1].split() == ["accuracy", *with_interval(found["test"]["accuracy"]).split()]
     assert f"  protocol: {found['protocol']}" in lines
-    assert lines[-5:] == [
+    assert lines[-8:] == [
         "  leak probe: not tripped",
+        "  leaderboard by balanced accuracy (candidate: cnn; p: McNemar's, after Holm):",
+        f"    cnn  {with_interval(found['test']['balanced_accuracy'])}",
+        "  verdict: cnn is refused",
         "  numbers: reports/evaluation/summary.md",
         "  plots: reports/evaluation",
         "  not registered yet; run `dvc repro`",
         "  browse: make ui (http://127.0.0.1:5000)",
     ]
-    assert verb.run(argparse.Namespace(json=True)) == 0
-    assert json.loads(capsys.readouterr().out)["metrics"]["cnn"] == found
+    assert verb.run(argparse.Namespace(json=True, markdown=False)) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["metrics"]["cnn"] == found
+    assert told["leaderboard"]["candidate"] == "cnn"
+    assert told["verdict"] == {"sentence": "cnn is refused"}
 
 
 def test_a_summary_needs_neither_card_nor_leak_probe(numbers):
     found = numbers(predictions(["a", "b"], ["a", "a", "b", "b"]), ["a", "b"])
-    assert summary_lines({"cnn": found}, {})[0] == "cnn:"
+    assert summary_lines("cnn", found)[0] == "cnn:"
 
 
 def test_a_summary_before_any_evaluation_names_the_remedy(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConvflowError, match=r"metrics.json: no such file; run `dvc repro`"):
-        verb.run(argparse.Namespace(json=False))
+        verb.run(argparse.Namespace(json=False, markdown=False))

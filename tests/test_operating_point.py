@@ -66,3 +66,24 @@ def test_what_the_evaluation_says_is_what_a_model_decides_by():
 def test_a_threshold_for_other_classes_is_refused(classes):
     with pytest.raises(ModelError, match=r"^here: operating point 0.3 for 'bad' does not fit the classes"):
         told_point({"criterion": "f1", "positive": "bad", "threshold": 0.3}, classes, "here")
+
+
+def test_the_temperature_that_was_told_calibrates_before_deciding():
+    told = {"criterion": "f1", "positive": "bad", "threshold": 0.7, "temperature": 2.0}
+    point = told_point(told, ["bad", "good"], "here")
+    assert point == OperatingPoint("f1", 0, 0.7, None, 2.0)
+    prob_NK = np.array([[0.8, 0.2], [0.9, 0.1]], dtype=np.float32)  # 0.667 and 0.75 at temperature 2
+    assert point.calibrated(prob_NK)[:, 0] == pytest.approx([2 / 3, 0.75])
+    assert point.decide(point.calibrated(prob_NK)).tolist() == [1, 0]
+
+
+def test_a_temperature_without_threshold_stays_and_none_is_one():
+    told = {"criterion": "argmax", "positive": None, "threshold": None, "temperature": 1.5}
+    assert told_point(told, ["a", "b", "c"], "here") == OperatingPoint("argmax", temperature=1.5)
+    assert OperatingPoint("argmax").calibrated(np.array([[0.25, 0.75]])).tolist() == [[0.25, 0.75]]
+
+
+@pytest.mark.parametrize("temperature", [0, -1.0, float("nan"), float("inf"), "2", None, True])
+def test_a_temperature_that_is_none_is_refused(temperature):
+    with pytest.raises(ModelError, match=r"^here: temperature .* is no finite number above 0; run"):
+        told_point({"threshold": None, "temperature": temperature}, ["a", "b"], "here")

@@ -26,7 +26,8 @@ _TAIL = (1 - LEVEL) / 2
 _ELEMENTS = 200_000  # counts that stay in the cache (1.6 MB)
 _MOST_ELEMENTS = 2_000_000  # counts held at most; with what is made from them some 150 MB
 _WORTH = 64  # draws at once that make up for what every slice costs anew
-_SCALES = np.linspace(0, 1.6, 65)
+_SCALES: Floats = np.linspace(0, 1.6, 65)
+_LARGE_SCALES: Floats = np.geomspace(1.8, 1000, 40)  # where few bins show hardly any of a noisy gap
 
 
 @dataclass(frozen=True)
@@ -149,14 +150,21 @@ def calibration_interval(gap_M: Floats, gap_BM: Floats, n_units: int) -> tuple[f
     seen = float(np.abs(gap_M).sum())
     noise_BM = gap_BM - gap_M
     tail = expanded_tail(n_units)
-    given_SQ = np.array([
-        np.quantile(np.abs(scale * gap_M + noise_BM).sum(axis=1), [tail, 0.5, 1 - tail])
-        for scale in _SCALES
-    ])  # fmt: skip
-    high, middle, low = (_scale_that_gives(seen, given_SQ[:, q]) * seen for q in range(3))
+
+    def given(scales_S: Floats) -> Floats:
+        """The low, middle and high quantile of the ECE that each scale gives, (S, 3)."""
+        return np.array([
+            np.quantile(np.abs(scale * gap_M + noise_BM).sum(axis=1), [tail, 0.5, 1 - tail])
+            for scale in scales_S
+        ])  # fmt: skip
+
+    scale_S, given_SQ = _SCALES, given(_SCALES)
+    if given_SQ[-1, 0] < seen:
+        scale_S, given_SQ = np.r_[scale_S, _LARGE_SCALES], np.r_[given_SQ, given(_LARGE_SCALES)]
+    high, middle, low = (_scale_that_gives(seen, scale_S, given_SQ[:, q]) * seen for q in range(3))
     return middle, Interval(low, max(high, seen))  # an ECE below its noise is luck
 
 
-def _scale_that_gives(seen: float, given_S: Floats) -> float:
+def _scale_that_gives(seen: float, scale_S: Floats, given_S: Floats) -> float:
     """The scale at which the rising curve `given_S` reaches `seen`; its first or last beyond the ends."""
-    return float(np.interp(seen, np.maximum.accumulate(given_S), _SCALES))
+    return float(np.interp(seen, np.maximum.accumulate(given_S), scale_S))

@@ -5,7 +5,8 @@ people with colour blindness can tell apart; the same bytes for the same numbers
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from convflow.evaluation.curves import Curve, mean_curve, rank_curves, reliability
+from convflow.evaluation.entrants import Entrant
 from convflow.evaluation.metrics import Scored, average_precision, confusion, ece, roc_auc
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#8A8A8A"
@@ -29,24 +31,29 @@ _STYLE: Any = {
 }  # fmt: skip
 
 
-def draw_figures(
-    folder: Path,
-    case: Scored,
-    classes: Sequence[str],
-    history: Sequence[dict[str, Any]],
-    best_epoch: int | None = None,
-) -> None:
-    """Write training_curves.png, confusion.png, roc_pr.png and reliability.png into `folder`."""
+@contextmanager
+def drawing() -> Iterator[None]:
+    """The house's style for what is drawn within."""
     with mpl.rc_context(_STYLE), warnings.catch_warnings():
         # class names may be in any script; a box in a picture is no reason to stop
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
-        _save(_training(history, best_epoch), folder / "training_curves.png")
-        _save(_confusion(case, classes), folder / "confusion.png")
-        _save(_roc_pr(case, classes), folder / "roc_pr.png")
-        _save(_reliability(case), folder / "reliability.png")
+        yield
 
 
-def _save(figure: Figure, path: Path) -> None:
+def draw_figures(
+    folder: Path, one: Entrant, history: Sequence[dict[str, Any]], best_epoch: int | None = None
+) -> None:
+    """Write training_curves.png, confusion.png, roc_pr.png and reliability.png into `folder`."""
+    classes = one.found.test.classes
+    with drawing():
+        save(_training(history, best_epoch), folder / "training_curves.png")
+        save(_confusion(one.case, classes), folder / "confusion.png")
+        save(_roc_pr(one.case, classes), folder / "roc_pr.png")
+        save(_reliability(one), folder / "reliability.png")
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG whose bytes say nothing but the picture."""
     figure.savefig(path, metadata={"Software": None})
 
 
@@ -128,26 +135,37 @@ def _curves(axes: Axes, curves: dict[int, Curve], title: str, labels: tuple[str,
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02), aspect="equal")
 
 
-def _reliability(case: Scored) -> Figure:
-    bins = reliability(case)
+def _reliability(one: Entrant) -> Figure:
+    """After the temperature, and before it as a thin line."""
+    bins = reliability(one.case)
     figure = Figure(figsize=(5.4, 5.8))
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     top.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":", label="perfectly calibrated")
-    confidence = [one.confidence for one in bins]
-    share = np.array([one.accuracy for one in bins])
+    confidence = [each.confidence for each in bins]
+    share = np.array([each.accuracy for each in bins])
     # Wilson's 95 % interval: honest for the small bins too
-    n_images = np.array([one.images for one in bins])
+    n_images = np.array([each.images for each in bins])
     middle = (share + 1.92 / n_images) / (1 + 3.84 / n_images)
     reach = np.sqrt(share * (1 - share) * 3.84 / n_images + 3.69 / n_images**2)
     reach /= 1 + 3.84 / n_images
     top.vlines(confidence, middle - reach, middle + reach, color="#A9CCE3", linewidth=3)
-    top.plot(confidence, share, "o-", color=BLUE, markersize=5, label="accuracy, with 95 % interval")
-    top.set(title=f"Reliability on test (ECE {float(ece(case)[0]):.3f})", ylabel="accuracy")
-    top.set(xlim=(min(0.5, min(confidence)) - 0.02, 1.01), ylim=(-0.02, 1.02))
-    top.legend(loc="lower right" if share[-1] > 0.4 else "upper left")
+    after = f"accuracy, with 95 % interval (ECE {float(ece(one.case)[0]):.3f})"
+    top.plot(confidence, share, "o-", color=BLUE, markersize=5, label=after)
+    left = min(confidence)
+    if one.point.temperature != 1:
+        raw = reliability(one.raw)
+        before = f"before temperature {one.point.temperature:.2f} (ECE {float(ece(one.raw)[0]):.3f})"
+        top.plot(
+            [each.confidence for each in raw], [each.accuracy for each in raw],
+            "o--", color=ORANGE, linewidth=1.2, markersize=3.5, label=before,
+        )  # fmt: skip
+        left = min(left, raw[0].confidence)
+    top.set(title="Reliability on test", ylabel="accuracy")
+    top.set(xlim=(min(0.5, left) - 0.02, 1.01), ylim=(-0.02, 1.02))
+    top.legend(loc="lower right" if share[-1] > 0.4 else "upper left", fontsize=8.5)
     bottom.bar(
-        [one.low for one in bins], n_images, width=[one.high - one.low for one in bins],
-        align="edge", color=ORANGE, edgecolor="white",
+        [each.low for each in bins], n_images, width=[each.high - each.low for each in bins],
+        align="edge", color=BLUE, edgecolor="white",
     )  # fmt: skip
     bottom.set(xlabel="confidence in the answer", ylabel="images")
     return figure

@@ -20,10 +20,12 @@ from functools import cached_property
 import numpy as np
 
 from convflow.errors import DataError
-from convflow.evaluation.ranking import Floats, Indices, Ranked, ratio
+from convflow.evaluation.ranking import TINY, Floats, Indices, Ranked, ratio
 
 N_BINS = 15
-_TINY = float(np.finfo(np.float64).eps)
+SCALARS = (
+    "accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "average_precision", "log_loss", "brier", "ece",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +163,7 @@ def log_loss(case: Scored, count_BN: Floats | None = None) -> Floats:
     """The mean of -ln(probability of the true class), in nats, at least 0."""
     count_BN = case.counts(count_BN)
     prob_N = case.prob_NK[np.arange(len(case.label_N)), case.label_N] / case.prob_NK.sum(axis=1)
-    return ratio(count_BN @ -np.log(np.clip(prob_N, _TINY, 1)), count_BN.sum(axis=1))
+    return ratio(count_BN @ -np.log(np.clip(prob_N, TINY, 1)), count_BN.sum(axis=1))
 
 
 def brier(case: Scored, count_BN: Floats | None = None) -> Floats:

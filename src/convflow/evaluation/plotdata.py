@@ -8,6 +8,7 @@ from typing import Any
 
 from convflow.errors import ModelError
 from convflow.evaluation.curves import Curve, mean_curve, rank_curves, reliability
+from convflow.evaluation.entrants import Entrant
 from convflow.evaluation.metrics import Scored
 from convflow.files import whole_file
 
@@ -34,41 +35,37 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     return history
 
 
-def write_tables(
-    folder: Path, case: Scored, classes: Sequence[str], history: Sequence[dict[str, Any]]
-) -> None:
+def write_tables(folder: Path, one: Entrant, history: Sequence[dict[str, Any]]) -> None:
     """Write training_curves, confusion (one line per image), roc, pr and reliability as CSV.
 
-    With more than two classes roc and pr hold the mean of the one-vs-rest curves.
+    With more than two classes roc and pr hold the mean of the one-vs-rest curves; reliability_before is
+    that of the probabilities as the model said them, before the temperature.
     """
-    _write_csv(
+    case, classes = one.case, one.found.test.classes
+    write_csv(
         folder / "training_curves.csv",
         HISTORY_COLUMNS,
         ([epoch[name] for name in HISTORY_COLUMNS] for epoch in history),
     )
     pairs = zip(case.label_N.tolist(), case.decided.tolist(), strict=True)
-    _write_csv(
+    write_csv(
         folder / "confusion.csv",
         ("actual", "predicted"),
         ([classes[actual], classes[predicted]] for actual, predicted in pairs),
     )
     roc, precision = rank_curves(case)
-    _write_csv(folder / "roc.csv", ("false_positive_rate", "true_positive_rate"), _points(mean_curve(roc)))
-    _write_csv(folder / "pr.csv", ("recall", "precision"), _points(mean_curve(precision)))
-    _write_csv(
-        folder / "reliability.csv",
-        ("bin_low", "bin_high", "confidence", "accuracy", "images"),
-        (
-            [
-                _short(one.low),
-                _short(one.high),
-                _short(one.confidence),
-                _short(one.accuracy),
-                one.images,
-            ]
-            for one in reliability(case)
-        ),
+    write_csv(folder / "roc.csv", ("false_positive_rate", "true_positive_rate"), _points(mean_curve(roc)))
+    write_csv(folder / "pr.csv", ("recall", "precision"), _points(mean_curve(precision)))
+    _write_reliability(folder / "reliability.csv", one.case)
+    _write_reliability(folder / "reliability_before.csv", one.raw)
+
+
+def _write_reliability(path: Path, case: Scored) -> None:
+    numbers = (
+        [*map(_short, (each.low, each.high, each.confidence, each.accuracy)), each.images]
+        for each in reliability(case)
     )
+    write_csv(path, ("bin_low", "bin_high", "confidence", "accuracy", "images"), numbers)
 
 
 def _points(curve: Curve) -> Iterable[list[float]]:
@@ -79,7 +76,8 @@ def _short(value: float) -> float:
     return round(float(value), 6)
 
 
-def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table whole or not at all; None is an empty cell."""
     with whole_file(path) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(columns)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
+TINY = float(np.finfo(np.float64).eps)  # what a probability of 0 counts as, so that it has a logarithm
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ TITLES = {
     "brier": "Brier",
     "ece": "ECE",
 }
+LOWER_IS_BETTER = frozenset({"log_loss", "brier", "ece"})
 _MOST_RECALLS = 10
 
 
@@ -66,26 +67,28 @@ def table_lines(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def summary_lines(
-    metrics: Mapping[str, Mapping[str, Any]],
-    cards: Mapping[str, Mapping[str, Any]],
+    model: str,
+    numbers: Mapping[str, Any],
+    card: Mapping[str, Any] | None = None,
     *,
+    found: Sequence[str] = (),
     leak: Mapping[str, Any] | None = None,
     pages: Sequence[str] = (),
 ) -> list[str]:
     """What was trained, how good it is and by which protocol, the leak probe, where to look.
 
     Args:
-        metrics: reports/evaluation/metrics.json.
-        cards: card.json by model name; a model may lack one.
+        model: the candidate's name.
+        numbers: its part of reports/evaluation/metrics.json.
+        card: its card.json.
+        found: lines of the leaderboard and the verdict.
         leak: data/splits/leak.json, of which the key "sentence" is shown.
         pages: where to look, a line each.
     """
-    lines = []
-    for model, numbers in metrics.items():
-        lines += [_trained(model, cards.get(model)), *_scores(numbers)]
+    lines = [_trained(model, card), *_scores(numbers)]
     if leak and "sentence" in leak:
         lines.append(f"  leak probe: {leak['sentence']}")
-    return [*lines, *(f"  {page}" for page in pages)]
+    return [*lines, *(f"  {line}" for line in [*found, *pages])]
 
 
 def _trained(model: str, card: Mapping[str, Any] | None) -> str:
@@ -110,6 +113,8 @@ def _scores(numbers: Mapping[str, Any]) -> list[str]:
     if test["ece"].get("debiased") is not None:
         lines[-1] += f"; {test['ece']['debiased']:.3f} with its noise taken out"
     lines.append(f"  {majority_line(numbers['majority'])}")
+    if point.get("temperature", 1) != 1:
+        lines.append(f"  {_tempered(numbers['calibration'])}")
     if point["threshold"] is not None:
         lines.append(
             f"  answers {point['positive']!r} from probability {point['threshold']:.3f} on "
@@ -119,3 +124,11 @@ def _scores(numbers: Mapping[str, Any]) -> list[str]:
     if warning := numbers["intervals"].get("warning"):
         lines.append(f"  warning: {warning}")
     return lines
+
+
+def _tempered(found: Mapping[str, Any]) -> str:
+    before, after = found["test"]["before"], found["test"]["after"]
+    return (
+        f"calibrated on val by temperature {found['temperature']:.2f}: log loss {before['log_loss']:.3f} -> "
+        f"{after['log_loss']:.3f}, ECE {before['ece']:.3f} -> {after['ece']:.3f}"
+    )

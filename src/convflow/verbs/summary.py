@@ -1,10 +1,11 @@
-"""`convflow summary`: what the last run trained, how good it is, where to look."""
+"""`convflow summary`: what the last run trained, how good it is, what was decided, where to look."""
 
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from convflow.evaluation.board_text import board_lines, markdown
 from convflow.evaluation.summary import summary_lines
 from convflow.files import dump_json, read_json
 from convflow.params import load_section, read_params
@@ -13,9 +14,12 @@ from convflow.registry.store import Store, Tracking, open_store
 
 PARAMS = Path("params.yaml")
 METRICS = Path("reports/evaluation/metrics.json")
+BOARD = Path("reports/evaluation/leaderboard.json")
+VERDICT = Path("reports/verdict.json")
 LEAK = Path("data/splits/leak.json")
 PAGES = {
     "numbers": "reports/evaluation/summary.md",
+    "verdict": "reports/verdict.md",
     "plots": "reports/evaluation",
     "validation": "reports/validation/index.html",
 }
@@ -23,7 +27,9 @@ PAGES = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give `parser` this verb's options."""
-    parser.add_argument("--json", action="store_true", help="print it as JSON, for a script")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--json", action="store_true", help="print it as JSON, for a script")
+    how.add_argument("--markdown", action="store_true", help="print the leaderboard as a table for a page")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -32,16 +38,27 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ConvflowError: nothing has been evaluated yet.
     """
-    metrics = read_json(METRICS)
+    metrics, board = read_json(METRICS), read_json(BOARD)
     cards = {name: card for name in metrics if (card := _maybe(Path("models", name, "card.json")))}
-    leak = _maybe(LEAK)
+    leak, verdict = _maybe(LEAK), _maybe(VERDICT)
+    candidate = board["candidate"]
+    card = cards.get(candidate)
     if args.json:
-        print(dump_json({"leak": leak, "metrics": metrics, "models": cards}), end="")
-        return 0
-    pages = [f"{title}: {path}" for title, path in PAGES.items() if Path(path).exists()]
-    pages += [_registered(cards), f"browse: {_browse()}"]
-    print("\n".join(summary_lines(metrics, cards, leak=leak, pages=pages)))
+        told = {"leaderboard": board, "leak": leak, "metrics": metrics, "models": cards, "verdict": verdict}
+        print(dump_json(told), end="")
+    elif args.markdown:
+        print("\n".join(markdown(board)))
+    else:
+        found = [*board_lines(board), *([_decided(verdict)] if verdict else [])]
+        pages = [f"{title}: {path}" for title, path in PAGES.items() if Path(path).exists()]
+        pages += [_registered({candidate: card} if card else {}), f"browse: {_browse()}"]
+        lines = summary_lines(candidate, metrics[candidate], card, found=found, leak=leak, pages=pages)
+        print("\n".join(lines))
     return 0
+
+
+def _decided(verdict: Mapping[str, Any]) -> str:
+    return f"verdict: {verdict['sentence']}"
 
 
 def _registered(cards: Mapping[str, Any]) -> str:
