@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 PROJECT = Path(__file__).resolve().parent.parent
 # The imports are paid before `run` is called; the guard is for the worker processes a stage starts.
@@ -24,10 +25,11 @@ import functools, importlib, json, os, sys, time
 from pathlib import Path
 
 def main():
-    from convflow import cli
+    from convflow import __main__ as convflow
     from convflow.environment import quiet_tools
     quiet_tools(Path.cwd())
-    stage = sys.argv[4]
+    stage, paths = sys.argv[4], sys.argv[5:]
+    models = [Path(path).name for path in paths if path.startswith("models/") and stage != "publish"]
     module = importlib.import_module(f"convflow.stages.{stage}")
     run = module.run
 
@@ -36,12 +38,14 @@ def main():
         begun = time.time()
         run(*args, **kwargs)
         started = float(os.environ["STOPWATCH_STARTED"])
-        line = {"stage": stage, "started": started, "work": 0 if stage == "publish" else time.time() - begun}
+        worked = 0 if stage == "publish" else time.time() - begun
+        line = {"stage": " ".join([stage, *models]), "started": started, "work": worked}
         with open(os.environ["STOPWATCH_LOG"], "a") as log:
             log.write(json.dumps(line) + "\\n")
 
     module.run = timed
-    return cli.run(sys.argv[3:])
+    sys.argv = ["convflow", *sys.argv[3:]]
+    return convflow.main()
 
 if __name__ == "__main__":
     sys.exit(main())
@@ -97,18 +101,18 @@ def main() -> None:
     report(stages, total)
 
 
-def report(stages: list[dict[str, float]], total: float) -> None:
-    """Print what each stage spent on its work and on its start, and what DVC took."""
-    print(f"{'stage':<12}{'seconds':>9}{'work':>9}{'start, imports':>16}{'not work':>10}")
+def report(stages: list[dict[str, Any]], total: float) -> None:
+    """Print what each stage spent on its work and on its start, and what DVC took; a row for each model."""
+    print(f"{'stage':<20}{'seconds':>9}{'work':>9}{'start, imports':>16}{'not work':>10}")
     for stage in stages:
         seconds = stage["ended"] - stage["started"]
         rest = seconds - stage["work"]
-        print(f"{stage['stage']:<12}{seconds:>9.1f}{stage['work']:>9.1f}{rest:>16.1f}{rest / seconds:>10.0%}")
+        print(f"{stage['stage']:<20}{seconds:>9.1f}{stage['work']:>9.1f}{rest:>16.1f}{rest / seconds:>10.0%}")
     in_stages = sum(stage["ended"] - stage["started"] for stage in stages)
     work = sum(stage["work"] for stage in stages)
-    print(f"{'dvc itself':<12}{total - in_stages:>9.1f}{0:>9.1f}{total - in_stages:>16.1f}{1:>10.0%}")
+    print(f"{'dvc itself':<20}{total - in_stages:>9.1f}{0:>9.1f}{total - in_stages:>16.1f}{1:>10.0%}")
     print(
-        f"{'all':<12}{total:>9.1f}{work:>9.1f}{total - work:>16.1f}{1 - work / total:>10.0%}  (at most 25 %)"
+        f"{'all':<20}{total:>9.1f}{work:>9.1f}{total - work:>16.1f}{1 - work / total:>10.0%}  (at most 25 %)"
     )
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from convflow import errors
 from convflow.evaluation import operating_point, ranking
-from convflow.files import digest_file, write_json, write_text
+from convflow.files import digest_file, read_json, write_json, write_text
 from convflow.tables import write_table
 
 CLASSES = ["bad one", "good"]
@@ -25,7 +25,9 @@ ARGUMENTS = (
     "reports/evaluation",
     "reports/validation",
     "reports/timing",
+    "reports/verdict.json",
 )
+VERDICT = {"accepted": False, "sentence": "accuracy 0.9 is below 0.95.", "rules": []}
 PARAMS = """\
 train: {lr: 0.1, epochs: 3}
 publish: {name: cells, alias: challenger, check_images: 4, tolerance: 1.0e-4}
@@ -76,9 +78,26 @@ def make_project(root: Path) -> Path:
     write_json(root / "reports/validation/result.json", {"success": True})
     write_text(root / "reports/validation/index.html", "<p>fine</p>")
     write_text(root / "reports/validation/data_docs/index.html", "<p>needs the network</p>")
-    write_json(root / "reports/timing/train.json", {"device": "cuda", "python": "3.99", "seconds": 1.5})
+    write_json(root / "reports/timing/fit-cnn.json", {"device": "cuda", "python": "3.99", "seconds": 1.5})
+    write_json(root / "reports/verdict.json", VERDICT)
     write_text(root / "params.yaml", PARAMS)
     return root
+
+
+def add_rival(root: Path, name: str = "svm") -> Path:
+    """Put another model on the leaderboard of the project at `root`, as the baseline stage leaves it."""
+    folder = write_model(root / "models" / name)
+    (folder / "history.jsonl").unlink()
+    network = read_json(folder / "card.json")
+    made = {part: network[part] for part in ("classes", "format", "input", "weights")}
+    made |= {"kind": "baseline", "name": name, "arch": name, "chosen": {"c": 1.5}, "search": [{"c": 1.5}]}
+    calibration = {"scale": 1.0, "bias": [0.0, 0.0], "note": None}
+    write_json(folder / "card.json", made | {"calibration": calibration, "features": {"hog_cells": 8}})
+    shutil.copy(root / "predictions/cnn.parquet", root / f"predictions/{name}.parquet")
+    metrics = root / "reports/evaluation/metrics.json"
+    write_json(metrics, read_json(metrics) | {name: {"test": {"accuracy": 0.8}}})
+    write_json(root / f"reports/timing/fit-{name}.json", {"device": "cpu", "seconds": 0.5})
+    return folder
 
 
 def write_model(folder: Path) -> Path:
@@ -86,9 +105,9 @@ def write_model(folder: Path) -> Path:
     write_text(folder / "weights.txt", "0.5")
     weights = {"file": "weights.txt", "sha256": digest_file(folder / "weights.txt")}
     contract = {"size_px": SIDE, "channels": 1, "fit": "stretch"}
-    write_json(
-        folder / "card.json", {"name": "cnn", "classes": CLASSES, "input": contract, "weights": weights}
-    )
+    card = {"kind": "network", "name": "cnn", "arch": "residual", "arch_args": {}, "normalise": "dataset"}
+    card |= {"format": 1, "classes": CLASSES, "input": contract, "weights": weights}
+    write_json(folder / "card.json", card)
     lines = [json.dumps({"epoch": n, "train_loss": 1 / n}) + "\n" for n in (1, 2, 3)]
     write_text(folder / "history.jsonl", "".join(lines))
     return folder
@@ -97,8 +116,7 @@ def write_model(folder: Path) -> Path:
 def make_package(root: Path) -> Path:
     """Write a package `convflow` that holds nothing but the stand-in predictor and what decides."""
     write_text(root / "convflow/__init__.py", "")
-    write_text(root / "convflow/learning/__init__.py", "")
-    write_text(root / "convflow/learning/predictor.py", STAND_IN)
+    write_text(root / "convflow/models.py", STAND_IN)
     write_text(root / "convflow/evaluation/__init__.py", "")
     for module in (errors, operating_point, ranking):
         shutil.copy(module.__file__, root / Path(*module.__name__.split(".")).with_suffix(".py"))

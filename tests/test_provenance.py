@@ -18,6 +18,9 @@ def test_the_digest_of_dvc_lock_leaves_publish_out(tmp_path: Path) -> None:
     assert provenance.dvc_lock_digest(tmp_path / "none", but="publish") == "none"
 
 
+TAGS = ("convflow.device", "convflow.python", "convflow.torch", "convflow.requirements_lock")
+
+
 def git(root: Path, *arguments: str) -> None:
     who = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
     subprocess.run(["git", "-C", str(root), *who, *arguments], check=True, capture_output=True)
@@ -44,17 +47,21 @@ def test_only_dvc_lock_may_change_without_the_commit_being_called_dirty(tmp_path
 
 
 def test_device_and_software_are_the_trainings(tmp_path: Path) -> None:
-    unknown = dict.fromkeys(("device", "python", "torch", "requirements_lock"), "unknown")
-    assert provenance.trained_with(tmp_path / "none") == unknown
-    write_json(tmp_path / "other.json", {"device": "cpu"})
-    assert provenance.trained_with(tmp_path) == unknown
-    write_json(tmp_path / "train.json", {"device": "cuda", "python": "3.99", "seconds": 1})
-    assert provenance.trained_with(tmp_path) == unknown | {"device": "cuda", "python": "3.99"}
+    unknown = dict.fromkeys(TAGS, "unknown")
+    assert provenance.trained_with(tmp_path / "none", "cnn") == unknown
+    write_json(tmp_path / "fit-svm.json", {"device": "cpu"})
+    assert provenance.trained_with(tmp_path, "cnn") == unknown
+    write_json(tmp_path / "fit-cnn.json", {"device": "cuda", "python": "3.99", "seconds": 1})
+    assert provenance.trained_with(tmp_path, "cnn") == unknown | {
+        "convflow.device": "cuda",
+        "convflow.python": "3.99",
+    }
 
 
 def test_the_digest_of_dvc_lock_holds_no_clock(tmp_path: Path) -> None:
     def digest(timing: str, model: str) -> str:
-        outs = [{"path": "reports/timing/train.json", "md5": timing}, {"path": "models/cnn", "md5": model}]
+        clocks = ("reports/timing/fit-cnn.json", "reports/evaluation", "reports/verdict.json")
+        outs = [{"path": path, "md5": timing} for path in clocks] + [{"path": "models/cnn", "md5": model}]
         write_json(tmp_path / "dvc.lock", {"stages": {"train": {"cmd": "x", "outs": outs}}})
         return provenance.dvc_lock_digest(tmp_path / "dvc.lock", but="publish")
 

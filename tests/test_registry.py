@@ -17,18 +17,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convflow.errors import ConvflowError, ModelError, TrackingError
-from convflow.files import read_json, write_text
+from convflow.files import read_json, write_json, write_text
 from convflow.params import read_params
 from convflow.registry import rest
 from convflow.registry.choice import Project, choose_model
-from convflow.registry.key import Evidence, digests, run_key
-from convflow.registry.ledger import find_folder, find_published
+from convflow.registry.key import Evidence, digests, rivals, run_key
+from convflow.registry.ledger import find_folder, find_published, is_logged
 from convflow.registry.record import MAX_NAME, flat_metrics, flat_params, read_history
 from convflow.registry.resolve import resolve
 from convflow.registry.scratch import scratch_folder
 from convflow.registry.standing import registered_line
 from convflow.registry.store import Store, Tracking, local_path, open_store, redact
-from made_project import ARGUMENTS, POINT, make_project, write_model
+from made_project import ARGUMENTS, POINT, add_rival, make_project, write_model
 
 POINT_TOLD = {"criterion": "f1", "positive": "good", "threshold": POINT, "value_on_val": None}
 TRACKING = Tracking(uri="sqlite:///mlflow.db", artifacts="mlartifacts", experiment="e", live=True)
@@ -132,7 +132,10 @@ def project(tmp_path: Path) -> Path:
         ("reports/validation/result.json", True),
         ("data/splits/members.parquet", True),
         ("reports/validation/index.html", False),
-        ("reports/timing/train.json", False),
+        ("reports/evaluation/slices.json", True),
+        ("reports/evaluation/leaderboard.json", False),
+        ("reports/timing/fit-cnn.json", False),
+        ("reports/verdict.json", False),
         ("data/packed/val/rows.parquet", False),
     ],
 )
@@ -149,6 +152,21 @@ def test_the_key_follows_params_but_not_where_to_publish(project: Path) -> None:
     assert key_of(project) == before
     (project / "params.yaml").write_text(text.replace("lr: 0.1", "lr: 0.2"))
     assert key_of(project) != before
+
+
+def test_rivals_are_those_on_the_board_with_a_folder_and_predictions(project: Path) -> None:
+    evidence = Evidence(*(project / argument for argument in ARGUMENTS))
+    add_rival(project)
+    figures = read_json(project / "reports/evaluation/metrics.json")
+    write_json(project / "reports/evaluation/metrics.json", figures | {"gone": {}})
+    write_model(project / "models/not-evaluated")
+    (rival,) = rivals(evidence)
+    assert (rival.name, rival.figures) == ("svm", {"test": {"accuracy": 0.8}})
+    write_json(project / "reports/evaluation/metrics.json", figures | {"cnn": {}})
+    (project / "params.yaml").write_text("train: {lr: 9}")
+    assert rivals(evidence)[0].key == rival.key
+    write_json(project / "models/svm/card.json", {})
+    assert rivals(evidence)[0].key != rival.key
 
 
 def test_a_missing_input_is_named(project: Path) -> None:
@@ -186,6 +204,8 @@ def small_registry(root: Path, *, status: str = "FINISHED", key: str = "k", copi
             "CREATE TABLE model_versions "
             "(name, version INTEGER, current_stage, run_id, status, storage_location);"
             "CREATE TABLE registered_model_aliases (name, alias, version INTEGER);"
+            "CREATE TABLE model_version_tags (name, key, value, version INTEGER);"
+            "INSERT INTO model_version_tags VALUES ('cells', 't', 'x', 1);"
             "INSERT INTO experiments VALUES (1, 'e', 'active');"
             "INSERT INTO registered_model_aliases VALUES ('cells', 'champion', 1);"
         )
@@ -201,7 +221,8 @@ def small_registry(root: Path, *, status: str = "FINISHED", key: str = "k", copi
 def test_the_ledger_is_sure_of_a_finished_run_with_its_version_and_files(tmp_path: Path) -> None:
     found = find_published(store_at(small_registry(tmp_path)), "k", "cells", "champion")
     assert found is not None
-    assert (found.run_id, found.version, found.has_alias) == ("r", "1", True)
+    assert (found.run_id, found.version, found.has_alias, found.tags) == ("r", "1", True, {"t": "x"})
+    assert is_logged(store_at(tmp_path), "k")
     other = find_published(store_at(tmp_path), "k", "cells", "challenger")
     assert other is not None
     assert not other.has_alias
@@ -211,7 +232,9 @@ def test_the_ledger_is_sure_of_a_finished_run_with_its_version_and_files(tmp_pat
     "change", [{"status": "RUNNING"}, {"status": "FAILED"}, {"key": "other"}, {"copies": 2}, {"copies": 0}]
 )
 def test_the_ledger_doubts_what_is_not_one_finished_run(tmp_path: Path, change: dict[str, Any]) -> None:
-    assert find_published(store_at(small_registry(tmp_path, **change)), "k", "cells", "champion") is None
+    store = store_at(small_registry(tmp_path, **change))
+    assert find_published(store, "k", "cells", "champion") is None
+    assert is_logged(store, "k") == ("copies" in change)  # a rival has no version
 
 
 @pytest.mark.parametrize("gone", ["run/artifacts/a.txt", "model/artifacts/MLmodel"])
@@ -219,6 +242,7 @@ def test_the_ledger_doubts_a_run_whose_files_are_gone(tmp_path: Path, gone: str)
     small_registry(tmp_path)
     (tmp_path / gone).unlink()
     assert find_published(store_at(tmp_path), "k", "cells", "champion") is None
+    assert is_logged(store_at(tmp_path), "k") == gone.startswith("model")
 
 
 def test_a_registered_model_is_found_and_verified(tmp_path: Path) -> None:
@@ -258,10 +282,11 @@ class Answers(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         method = self.path.partition("?")[0].removeprefix("/api/2.0/mlflow/")
         self.asked.append(self.headers.get("Authorization", ""))
+        version = {"version": "7", "tags": [{"key": "t", "value": "x"}]}
         known: dict[str, Any] = {
             "experiments/get-by-name": {"experiment": {"experiment_id": "1", "lifecycle_stage": "active"}},
             "runs/search": {"runs": [{"info": {"run_id": "r"}}]},
-            "model-versions/search": {"model_versions": [{"version": "7"}]},
+            "model-versions/search": {"model_versions": [version]},
             "registered-models/alias": {"model_version": {"version": "7"}},
             "artifacts/list": {} if self.gone else {"files": [{"path": "a"}]},
         }
@@ -292,7 +317,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 def test_a_server_is_asked_without_mlflow(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Answers, "asked", [])
-    assert rest.find(f"http://me:pw@{server}/", "e", ("t", "k"), "cells") == ("r", "7")
+    assert rest.find(f"http://me:pw@{server}/", "e", ("t", "k"), "cells") == ("r", "7", {"t": "x"})
     assert set(Answers.asked) == {"Basic bWU6cHc="}
     assert rest.find(f"http://{server}", "other", ("t", "k"), "cells") is None
     monkeypatch.setattr(Answers, "gone", True)
@@ -341,6 +366,9 @@ def test_a_server_names_the_registered_version(server: str, monkeypatch: pytest.
     found = find_published(store, "k", "cells", "champion")
     assert found is not None
     assert found.has_alias
+    assert is_logged(store, "k")
+    monkeypatch.setattr(Answers, "gone", True)
+    assert not is_logged(store, "k")
     gone = open_store(TRACKING, Path("/"), {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"})
     said = "registered: not known, no server answers at http://127.0.0.1:9"
     assert registered_line(gone, "cells", "c", {}) == said

@@ -1,5 +1,6 @@
 """Publishing by real processes, with a real network: killed, at once, to a server, and followed live."""
 
+import ast
 import json
 import os
 import random
@@ -11,6 +12,8 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import asdict
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +22,17 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from convflow.files import write_json
+from convflow.baselines.features import FeatureSpec, block_sizes, features_of
+from convflow.baselines.fitting import fit_baseline
+from convflow.baselines.predictor import save_baseline
+from convflow.baselines.rows import Rows, Search
+from convflow.files import read_json, write_json
 from convflow.learning.bundle import save_bundle
 from convflow.learning.predictor import load_predictor
 from convflow.nets.registry import build
+from convflow.registry.kinds import needs_of
 from convflow.tables import write_table
-from made_project import ARGUMENTS, CLASSES, PATHS, SIDE, make_project
+from made_project import ARGUMENTS, CLASSES, PATHS, SIDE, add_rival, make_project
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 PUBLISH = [sys.executable, "-m", "convflow", "run", "publish", *ARGUMENTS]
@@ -80,7 +88,8 @@ ONCE = (["FINISHED"], ["FINISHED"], ["challenger"])
 
 
 def test_a_second_publication_adds_nothing(project: Path) -> None:
-    assert publish(project).startswith("publish: cells version 1, alias challenger, in sqlite:///")
+    said = publish(project)
+    assert said.startswith("publish: cells version 1, alias challenger, verdict refused (accuracy 0.9 is")
     assert publish(project) == "publish: cells version 1 is there already; nothing to add\n"
     assert published(project) == ONCE
     predict = [sys.executable, "-m", "convflow", "predict", "--json", "white.png"]
@@ -92,6 +101,31 @@ def test_a_second_publication_adds_nothing(project: Path) -> None:
     done = subprocess.run(predict, cwd=project, capture_output=True, text=True, check=True)
     assert done.stderr == "model: models:/cells@challenger (version 1), 'good' from probability 0.25 on\n"
     assert [row["path"] for row in json.loads(done.stdout)] == ["white.png"]
+
+
+def test_a_baseline_is_served_as_well_and_without_torch(project: Path) -> None:
+    spec = FeatureSpec(hog_cells=2, lbp_radii=(1,), histogram_bins=4)
+    pixels = np.load(project / "data/packed/val/pixels.npy")
+    rows = Rows(features_of(pixels, spec), np.arange(12) % 2, np.ones(12), 2, block_sizes(spec, 1))
+    fit = fit_baseline("svm", rows, rows, Search({"c": [1.0], "gamma": [1.0]}, folds=2))
+    folder = add_rival(project)
+    (folder / "weights.txt").unlink()
+    card = read_json(folder / "card.json") | {"features": asdict(spec)}
+    save_baseline(folder, fit.baseline, card)
+    prob_NK = fit.baseline.predict_proba(rows.feature_NF)
+    answers = {"path": PATHS, **{f"p_{name}": prob_NK[:, k] for k, name in enumerate(CLASSES)}}
+    write_table(project / "predictions/svm.parquet", pa.table(answers))
+    point = {"criterion": "f1", "positive": "good", "threshold": 0.4, "temperature": 1.5}
+    figures = {"svm": {"operating_point": point}}
+    write_json(project / "reports/evaluation/metrics.json", figures)
+    command = [word.replace("cnn", "svm") for word in PUBLISH]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert published(project) == ONCE
+    (listed,) = (project / "mlartifacts").rglob("requirements.txt")
+    names = {line.partition("==")[0] for line in listed.read_text().splitlines()}
+    assert {"scikit-learn", "scikit-image", "skops", "scipy"} <= names
+    assert not names & {"torch", "torchvision", "safetensors"}
 
 
 def test_predictions_of_another_model_are_refused(project: Path) -> None:
@@ -107,7 +141,7 @@ def test_killed_at_any_moment_it_is_published_exactly_once(project: Path) -> Non
     for _ in range(int(os.environ.get("CONVFLOW_KILLS", "6"))):
         with subprocess.Popen(PUBLISH, cwd=project, stdout=subprocess.DEVNULL) as process:
             try:
-                process.wait(timeout=rng.uniform(0.5, 12))
+                process.wait(timeout=rng.uniform(0.3, 7))
                 (project / "mlflow.db").unlink()  # it came to its end: give the next kill something to hit
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGKILL)
@@ -153,9 +187,14 @@ def test_a_server_is_published_to_once_as_well(
     project: Path, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
-    assert publish(project) == f"publish: cells version 1, alias challenger, in {server}\n"
+    add_rival(project)
+    assert publish(project).endswith(f"in {server}; runs of svm added\n")
     assert publish(project) == "publish: cells version 1 is there already; nothing to add\n"
-    assert published(project, server) == ONCE
+    assert published(project, server) == (["FINISHED"] * 2, *ONCE[1:])
+    write_json(project / "reports/verdict.json", {"accepted": True, "sentence": "all rules hold"})
+    told = "publish: cells version 1 is there already; now verdict accepted (all rules hold)\n"
+    assert publish(project) == told
+    assert publish(project) == "publish: cells version 1 is there already; nothing to add\n"
     predict = [sys.executable, "-m", "convflow", "predict", "--csv", "nope.png"]
     write_json(project / "nope.png", {})
     done = subprocess.run(predict, cwd=project, capture_output=True, text=True, check=False)
@@ -200,19 +239,36 @@ def wait_for_live(project: Path) -> dict[str, float]:
     raise AssertionError("no live run within a minute")
 
 
-def test_the_listed_requirements_are_what_answering_loads() -> None:
-    from convflow.registry.wrapped import _NEEDED
+ANSWERING = {
+    "network": ["learning.predictor", "nets.vision"],
+    "baseline": [f"baselines.{name}" for name in ("predictor", "features", "svm", "logistic", "neighbours")],
+}
 
-    code = (
-        "import sys, importlib.metadata as m; before = set(sys.modules)\n"
-        "import convflow.learning.predictor\n"
-        "own = {n.partition('.')[0] for n in set(sys.modules) - before}\n"
-        "print(*{d for n, ds in m.packages_distributions().items() if n in own for d in ds})"
-    )
+
+@pytest.mark.parametrize("kind", ["network", "baseline"])
+def test_the_listed_requirements_are_what_answering_imports(kind: str, tmp_path: Path) -> None:
+    modules = [f"convflow.{name}" for name in ("models", "registry.served", *ANSWERING[kind])]
+    code = f"import sys, {', '.join(modules)}; print(*(n for n in sys.modules if n.startswith('convflow.')))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded = {name.lower() for name in done.stdout.split()}
-    ours = {"accelerate", "pillow", "pydantic", "pyarrow", "pyyaml", "safetensors", "torch", "torchvision"}
-    assert loaded & (ours | {"numpy", "scipy", "scikit-learn"}) <= set(_NEEDED)
+    found = {imported for name in done.stdout.split() for imported in imports(name)}
+    found -= {"convflow", "threadpoolctl"}  # which scikit-learn brings along
+    packages = metadata.packages_distributions()
+    write_json(tmp_path / "card.json", {"kind": kind})
+    needs = needs_of(tmp_path)
+    listed = set(needs.distributions)
+    assert [name for name in found if not listed & set(packages[name])] == []
+    unused = listed - {one for name in found for one in packages[name]}
+    assert unused == {"pydantic", "pyyaml"}  # for the rest of the package
+    assert {name.partition(".")[0] for name in needs.modules} <= found
+
+
+def imports(module: str) -> set[str]:
+    """The packages that the source of one of our modules imports by name."""
+    path = Path(__file__).parents[2] / "src" / (module.replace(".", "/") + ".py")
+    nodes = list(ast.walk(ast.parse(path.read_text()))) if path.is_file() else []
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+    return {name.partition(".")[0] for name in names} - sys.stdlib_module_names
 
 
 def test_a_follower_that_is_ended_closes_its_run(project: Path) -> None:

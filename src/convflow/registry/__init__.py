@@ -1,1 +1,1 @@
-"""The room that speaks MLflow. Light modules (store, ledger, key, follow, resolve) never import it."""
+"""The room that speaks MLflow. What looks first (store, ledger, key, order, follow) never imports it."""

@@ -5,6 +5,7 @@ be published. The slow way (`publisher`) then looks properly.
 """
 
 import sqlite3
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,16 @@ JOIN model_versions AS versions
   ON versions.name = aliases.name AND versions.version = aliases.version
 WHERE aliases.name = ? AND aliases.alias = ? AND versions.current_stage <> 'Deleted_Internal'
 """
+_TAGS = "SELECT key, value FROM model_version_tags WHERE name = ? AND version = ?"
+_RUN = """
+SELECT runs.artifact_uri
+FROM tags
+JOIN runs ON runs.run_uuid = tags.run_uuid
+JOIN experiments ON experiments.experiment_id = runs.experiment_id
+WHERE tags.key = ? AND tags.value = ? AND experiments.name = ?
+  AND runs.status = 'FINISHED' AND runs.lifecycle_stage = 'active'
+  AND experiments.lifecycle_stage = 'active'
+"""
 _NUMBERED = """
 SELECT version, storage_location FROM model_versions
 WHERE name = ? AND version = ? AND current_stage <> 'Deleted_Internal'
@@ -47,6 +58,7 @@ class Published:
     run_id: str
     version: str
     has_alias: bool
+    tags: Mapping[str, str]  # of the version
 
 
 def find_published(store: Store, key: str, name: str, alias: str) -> Published | None:
@@ -57,13 +69,31 @@ def find_published(store: Store, key: str, name: str, alias: str) -> Published |
     """
     if store.is_server:
         found = rest.find(store.uri, store.experiment, (KEY_TAG, key), name)
-        return Published(*found, rest.aliased(store.uri, name, alias) == found[1]) if found else None
+        if found is None:
+            return None
+        has_alias = rest.aliased(store.uri, name, alias) == found.version
+        return Published(found.run_id, found.version, has_alias, found.tags)
     rows = _ask(store.database, _PUBLISHED, (alias, KEY_TAG, key, store.experiment, name))
     if rows is None or len(rows) != 1:  # more than one is a matter for the slow way, too
         return None
     run_id, version, artifacts, model, held = rows[0]
-    whole = _is_there(artifacts, "") and _is_there(model, "MLmodel")
-    return Published(str(run_id), str(version), held is not None) if whole else None
+    if not (_is_there(artifacts, "") and _is_there(model, "MLmodel")):
+        return None
+    tags = _ask(store.database, _TAGS, (name, str(version))) or []
+    said = {str(key): str(value) for key, value in tags}
+    return Published(str(run_id), str(version), held is not None, said)
+
+
+def is_logged(store: Store, key: str) -> bool:
+    """Whether one finished run made from `key` is there with its files; False when that is not certain.
+
+    Raises:
+        TrackingError: the store is a server that does not answer.
+    """
+    if store.is_server:
+        return rest.find_run(store.uri, store.experiment, (KEY_TAG, key)) is not None
+    rows = _ask(store.database, _RUN, (KEY_TAG, key, store.experiment))
+    return rows is not None and len(rows) == 1 and _is_there(rows[0][0], "")
 
 
 def find_folder(store: Store, name: str, *, alias: str = "", version: str = "") -> tuple[str, Path] | None:

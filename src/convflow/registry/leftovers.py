@@ -23,9 +23,14 @@ class Leftovers:
 
 def find_leftovers(client: MlflowClient, experiment: str, key: str, name: str) -> Leftovers:
     """All runs in `experiment` and all versions of model `name` that bear `key`."""
-    runs = client.search_runs([experiment], f"tags.`{KEY_TAG}` = '{key}'")
     versions = client.search_model_versions(f"name = '{name}' and tags.`{KEY_TAG}` = '{key}'")
-    return Leftovers(tuple(str(run.info.run_id) for run in runs), tuple(str(one.version) for one in versions))
+    return Leftovers(find_runs(client, experiment, key), tuple(str(one.version) for one in versions))
+
+
+def find_runs(client: MlflowClient, experiment: str, key: str) -> tuple[str, ...]:
+    """All runs in `experiment` that bear `key`."""
+    runs = client.search_runs([experiment], f"tags.`{KEY_TAG}` = '{key}'")
+    return tuple(str(run.info.run_id) for run in runs)
 
 
 def clear(client: MlflowClient, experiment: str, name: str, old: Leftovers) -> None:

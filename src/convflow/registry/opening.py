@@ -4,11 +4,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
+from sqlalchemy import Engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
 from convflow.errors import TrackingError
@@ -97,7 +99,25 @@ def _create(database: Path) -> None:
         stale.unlink(missing_ok=True)
     partial = database.with_name(f".{database.name}.{os.getpid()}.partial")
     uri = f"sqlite:///{partial}"
-    MlflowClient(uri, registry_uri=uri).search_experiments(max_results=1)
+    with _hasty():
+        MlflowClient(uri, registry_uri=uri).search_experiments(max_results=1)
+    with partial.open("rb") as written:
+        os.fsync(written.fileno())
     if not database.exists():  # a server started meanwhile may have made one
         os.replace(partial, database)
     partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def _hasty() -> Iterator[None]:
+    """New SQLite connections do not wait for the disk after each step: only for a file without a name yet."""
+
+    def hurry(link: Any, _: object) -> None:
+        link.execute("PRAGMA synchronous = OFF")
+        link.execute("PRAGMA journal_mode = MEMORY")
+
+    event.listen(Engine, "connect", hurry)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "connect", hurry)

@@ -17,7 +17,8 @@ NONE = "none"
 UNKNOWN = "unknown"
 MAX_DIFF = 256 * 1024
 _OF_TRAINING = ("device", "python", "torch", "requirements_lock")
-_CLOCKS = "reports/timing/"
+# Measured times stand in these, in some of them beside figures.
+_CLOCKS = ("reports/timing/", "reports/evaluation/", "reports/verdict.")
 # dvc.lock is written while the pipeline runs; its own digest is a tag of its own.
 _ALL_BUT_DVC_LOCK = ("--", ":/", ":(top,exclude,glob)**/dvc.lock")
 
@@ -48,7 +49,7 @@ def git_state(root: Path) -> GitState:
 def dvc_lock_digest(path: Path, *, but: str) -> str:
     """Digest of the stages in dvc.lock without stage `but`, which is written only after it has run.
 
-    Nor do the timing files count: they hold clocks, and and runs that are the same shall agree.
+    Nor do the files count that hold clocks: runs that are the same shall agree.
     """
     try:
         stages = (yaml.safe_load(path.read_text(encoding="utf-8")) or {})["stages"]
@@ -57,15 +58,13 @@ def dvc_lock_digest(path: Path, *, but: str) -> str:
         return NONE
 
 
-def facts(root: Path, timing: Path) -> dict[str, str]:
-    """Tags on the code, and on the software and the kind of machine a model was trained with.
-
-    The latter are the training's own words: a model restored from a cache was trained elsewhere.
-    """
+def facts(root: Path, git: GitState) -> dict[str, str]:
+    """Tags on the code: the commit, convflow's version, the stages of dvc.lock."""
     return {
+        "convflow.git.commit": git.commit,
+        "convflow.git.dirty": git.dirty,
         "convflow.version": __version__,
         "convflow.dvc_lock": dvc_lock_digest(root / "dvc.lock", but="publish"),
-        **{f"convflow.{name}": value for name, value in trained_with(timing).items()},
     }
 
 
@@ -77,12 +76,16 @@ def version_of(distribution: str) -> str:
         return NONE
 
 
-def trained_with(timing: Path) -> dict[str, str]:
-    """What train.json in the folder `timing` says of device and software; `UNKNOWN` where it is silent."""
-    file = timing / "train.json"
+def trained_with(timing: Path, model: str) -> dict[str, str]:
+    """Tags on the software and the kind of machine `model` was trained with; `UNKNOWN` where nothing tells.
+
+    They are the training's own words, in fit-<model>.json: a model restored from a cache was trained
+    elsewhere.
+    """
+    file = timing / f"fit-{model}.json"
     record: Any = read_json(file) if file.is_file() else {}
     said = record if isinstance(record, dict) else {}
-    return {name: str(said.get(name) or UNKNOWN) for name in _OF_TRAINING}
+    return {f"convflow.{name}": str(said.get(name) or UNKNOWN) for name in _OF_TRAINING}
 
 
 def _timeless(stage: dict[str, Any]) -> dict[str, Any]:

@@ -10,8 +10,11 @@ from mlflow.exceptions import MlflowException
 from convflow.errors import TrackingError
 from convflow.files import read_json
 from convflow.registry import wrapped
-from convflow.registry.key import Evidence, Request, run_key
-from convflow.registry.ledger import KEY_TAG, Published, find_published
+from convflow.registry.comparing import write_rival
+from convflow.registry.findings import findings
+from convflow.registry.key import Rival
+from convflow.registry.known import known_answers, package_folder
+from convflow.registry.ledger import KEY_TAG, Published
 from convflow.registry.leftovers import (
     Leftovers,
     aliases_of,
@@ -21,31 +24,39 @@ from convflow.registry.leftovers import (
     same_model,
 )
 from convflow.registry.opening import connect, experiment_id, only_one
-from convflow.registry.provenance import facts, git_state
+from convflow.registry.order import Order, look
+from convflow.registry.provenance import facts, git_state, trained_with
+from convflow.registry.proving import Proof
 from convflow.registry.store import Store
-from convflow.registry.writing import write_data, write_params, write_results, write_text
+from convflow.registry.writing import (
+    write_data,
+    write_params,
+    write_results,
+    write_tags,
+    write_text,
+)
 
 
-def publish(
-    store: Store, evidence: Evidence, params: dict[str, Any], request: Request, parts: dict[str, str]
-) -> Published:
+def publish(store: Store, order: Order, proof: Proof) -> Published:
     """Publish exactly once, and point the alias there; whatever an earlier, killed attempt left is replaced.
-
-    `parts` are the `digests` of the evidence.
 
     Raises:
         TrackingError: the store cannot be opened, or the logged model does not answer as predicted.
     """
     with only_one(store, Path.cwd()):
-        found = find_published(store, run_key(parts), request.name, request.alias)
-        if found is not None and found.has_alias:  # another process was first
-            return found
+        state = look(store, order)
+        if state.whole is not None:  # another process was first
+            return state.whole
         client = connect(store)
         try:
-            if found is None:
-                found = Publication(client, store, evidence, request).run(params, parts)
+            publication = Publication(client, store, order, proof)
+            found = state.published or publication.run()
+            if not order.verdict.stands_in(found.tags):  # measured times may turn it round for the same model
+                publication.renew_verdict(found)
+            for rival in state.missing:
+                publication.add(rival)
             if not found.has_alias:  # an earlier model is the latest again
-                client.set_registered_model_alias(request.name, request.alias, found.version)
+                client.set_registered_model_alias(order.request.name, order.request.alias, found.version)
             return found
         except MlflowException as error:
             text = " ".join(str(error).split())[:300]
@@ -55,18 +66,22 @@ def publish(
 class Publication:
     """The publication of one model; it holds the store's lock while it lives."""
 
-    def __init__(self, client: MlflowClient, store: Store, evidence: Evidence, request: Request) -> None:
+    def __init__(self, client: MlflowClient, store: Store, order: Order, proof: Proof) -> None:
         self._client = client
         self._store = store
-        self._evidence = evidence
-        self._request = request
-        self._card: dict[str, Any] = read_json(evidence.model / "card.json")
+        self._order = order
+        self._evidence = order.evidence
+        self._request = order.request
+        self._proof = proof
+        self._card: dict[str, Any] = read_json(order.evidence.model / "card.json")
+        self._model = str(self._card["name"])
         self._experiment = experiment_id(client, store)
+        self._git = git_state(Path.cwd())
+        self._facts = facts(Path.cwd(), self._git)
 
-    def run(self, params: dict[str, Any], parts: dict[str, str]) -> Published:
+    def run(self) -> Published:
         """Find the finished publication, or make it."""
-        key = run_key(parts)
-        old = find_leftovers(self._client, self._experiment, key, self._request.name)
+        old = find_leftovers(self._client, self._experiment, self._order.key, self._request.name)
         whole = self._standing(old)
         if whole is not None:
             return whole
@@ -75,40 +90,48 @@ class Publication:
         held = self._runs_behind(old.versions)
         halves = tuple(run_id for run_id in old.runs if run_id not in held)
         clear(self._client, self._experiment, self._request.name, Leftovers(halves, ()))
-        git = git_state(Path.cwd())
-        tags = self._tags(parts, key) | {
-            "convflow.git.commit": git.commit,
-            "convflow.git.dirty": git.dirty,
-        }
+        tags = self._tags()
         run_id = self._new_run(tags)
         mlflow.set_tracking_uri(self._store.uri)
         mlflow.set_registry_uri(self._store.uri)
         with mlflow.start_run(run_id=run_id):  # ends FINISHED, or FAILED when an exception passes
-            version = self._write(run_id, params, tags, git.diff)
+            version = self._write(run_id, tags)
             rest = Leftovers(tuple(r for r in old.runs if r in held), old.versions)
             self._hand_over(version, rest)
-        retire_live(self._client, self._experiment, str(self._card["name"]))
-        return Published(run_id, version, has_alias=True)
+        retire_live(self._client, self._experiment, self._model)
+        return Published(run_id, version, has_alias=True, tags=tags)
 
-    def _write(self, run_id: str, params: dict[str, Any], tags: dict[str, str], diff: str) -> str:
+    def add(self, rival: Rival) -> None:
+        """Write the run of another model of the leaderboard."""
+        write_rival(self._client, self._experiment, rival, self._about(rival.name))
+
+    def renew_verdict(self, found: Published) -> None:
+        """Put the verdict as it is now to the run and the version that are there."""
+        tags = self._order.verdict.tags()
+        self._write_verdict(found.run_id)
+        write_tags(self._client, found.run_id, tags)
+        for name, value in tags.items():
+            self._client.set_model_version_tag(self._request.name, found.version, name, value)
+
+    def _write(self, run_id: str, tags: dict[str, str]) -> str:
         """Everything into the run; the version comes last, when the model has proved itself."""
         classes = [str(name) for name in self._card["classes"]]
         figures = read_json(self._evidence.evaluation / "metrics.json")
-        point = figures.get(str(self._card["name"]), {}).get("operating_point")
-        known = wrapped.known_answers(
+        point = figures.get(self._model, {}).get("operating_point")
+        known = known_answers(
             self._evidence.val, self._evidence.predictions, classes, self._request.check_images, point
         )
-        info = wrapped.log_model(self._evidence.model, classes, wrapped.package_folder(), point)
-        with wrapped.Proof(self._store, info.model_uri, known) as proof:  # runs while the rest is written
-            write_params(self._client, run_id, params)
-            write_results(self._client, run_id, self._evidence, str(self._card["name"]))
-            more = write_data(self._client, run_id, self._evidence.splits, str(self._card["name"]))
-            if diff:
-                write_text(self._client, run_id, "git/changes.diff", diff)
-            difference = proof.check(self._request.tolerance)
+        info = wrapped.log_model(self._evidence.model, classes, package_folder(), point)
+        self._proof.ask(info.model_uri, known)  # it answers while the rest is written
+        write_params(self._client, run_id, self._order.params)
+        write_results(self._client, run_id, self._evidence, self._model)
+        more = write_data(self._client, run_id, self._evidence.splits, self._model)
+        self._write_verdict(run_id)
+        if self._git.diff:
+            write_text(self._client, run_id, "git/changes.diff", self._git.diff)
+        difference = self._proof.check(info.model_uri, known, self._request.tolerance)
         more["convflow.check"] = f"{len(known.pixels)} images, largest difference {difference:.1e}"
-        for name, value in more.items():
-            self._client.set_tag(run_id, name, value)
+        write_tags(self._client, run_id, more)
         same_model(self._client, self._request.name)
         version = self._client.create_model_version(
             self._request.name,
@@ -119,6 +142,10 @@ class Publication:
         )
         return str(version.version)
 
+    def _write_verdict(self, run_id: str) -> None:
+        text = self._evidence.verdict.read_text(encoding="utf-8")
+        write_text(self._client, run_id, "verdict.json", text)
+
     def _hand_over(self, version: str, old: Leftovers) -> None:
         """Give the new version its alias and those of the versions it replaces, then clear these away."""
         moved = aliases_of(self._client, self._request.name, old.versions)
@@ -127,17 +154,24 @@ class Publication:
         clear(self._client, self._experiment, self._request.name, old)
 
     def _new_run(self, tags: dict[str, str]) -> str:
-        run = self._client.create_run(self._experiment, run_name=str(self._card["name"]), tags=tags)
+        run = self._client.create_run(self._experiment, run_name=self._model, tags=tags)
         return str(run.info.run_id)
 
-    def _tags(self, parts: dict[str, str], key: str) -> dict[str, str]:
+    def _tags(self) -> dict[str, str]:
         return {
-            KEY_TAG: key,
+            KEY_TAG: self._order.key,
             "mlflow.source.name": "convflow publish",
-            "convflow.model": str(self._card["name"]),
-            **{f"convflow.digest.{name}": value for name, value in parts.items()},
-            **facts(Path.cwd(), self._evidence.timing),
+            "convflow.model": self._model,
+            "convflow.kind": str(self._card.get("kind")),
+            **{f"convflow.digest.{name}": value for name, value in self._order.parts.items()},
+            **self._about(self._model),
+            **self._order.verdict.tags(),
         }
+
+    def _about(self, model: str) -> dict[str, str]:
+        """Where any model of the leaderboard comes from, and what the reports say of it."""
+        trained = trained_with(self._evidence.timing, model)
+        return self._facts | trained | findings(self._evidence, model)
 
     def _runs_behind(self, versions: tuple[str, ...]) -> set[str]:
         name = self._request.name
@@ -158,4 +192,4 @@ class Publication:
         if not self._client.list_logged_model_artifacts(model):
             return None
         has_alias = self._request.alias in aliases_of(self._client, self._request.name, old.versions)
-        return Published(run_id, str(version.version), has_alias)
+        return Published(run_id, str(version.version), has_alias, dict(version.tags))

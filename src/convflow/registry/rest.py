@@ -7,7 +7,7 @@ import os
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote, urlencode, urlsplit, urlunsplit
 
 from convflow.errors import TrackingError
@@ -18,8 +18,16 @@ _API = "/api/2.0/mlflow/"
 T = TypeVar("T")
 
 
-def find(uri: str, experiment: str, tag: tuple[str, str], name: str) -> tuple[str, str] | None:
-    """Run id and version number of model `name`, from the finished run in `experiment` that bears `tag`.
+class Found(NamedTuple):
+    """A finished run and the version registered from it, with the version's tags."""
+
+    run_id: str
+    version: str
+    tags: dict[str, str]
+
+
+def find(uri: str, experiment: str, tag: tuple[str, str], name: str) -> Found | None:
+    """The version of model `name` from the finished run in `experiment` that bears `tag`.
 
     None when there is none, when its artifacts are gone, or when the server's answer is not understood.
 
@@ -27,6 +35,15 @@ def find(uri: str, experiment: str, tag: tuple[str, str], name: str) -> tuple[st
         TrackingError: nothing answers at `uri`.
     """
     return _guarded(uri, lambda: _find(uri, experiment, tag, name))
+
+
+def find_run(uri: str, experiment: str, tag: tuple[str, str]) -> str | None:
+    """The id of the one finished run in `experiment` that bears `tag` and has its artifacts; else None.
+
+    Raises:
+        TrackingError: nothing answers at `uri`.
+    """
+    return _guarded(uri, lambda: _find_run(uri, experiment, tag))
 
 
 def aliased(uri: str, name: str, alias: str) -> str | None:
@@ -56,7 +73,19 @@ def _guarded(uri: str, ask: Callable[[], T | None]) -> T | None:
         return None
 
 
-def _find(uri: str, experiment: str, tag: tuple[str, str], name: str) -> tuple[str, str] | None:
+def _find(uri: str, experiment: str, tag: tuple[str, str], name: str) -> Found | None:
+    run_id = _find_run(uri, experiment, tag)
+    if run_id is None:
+        return None
+    asked = {"filter": f"name = '{name}' and run_id = '{run_id}'"}
+    versions = _call(uri, "model-versions/search", asked).get("model_versions", [])
+    if len(versions) != 1:
+        return None
+    tags = {str(one["key"]): str(one.get("value", "")) for one in versions[0].get("tags", [])}
+    return Found(run_id, str(versions[0]["version"]), tags)
+
+
+def _find_run(uri: str, experiment: str, tag: tuple[str, str]) -> str | None:
     found = _call(uri, "experiments/get-by-name", {"experiment_name": experiment})
     if found["experiment"]["lifecycle_stage"] != "active":
         return None
@@ -68,10 +97,7 @@ def _find(uri: str, experiment: str, tag: tuple[str, str], name: str) -> tuple[s
     if len(runs) != 1:
         return None
     run_id: str = runs[0]["info"]["run_id"]
-    asked = {"filter": f"name = '{name}' and run_id = '{run_id}'"}
-    versions = _call(uri, "model-versions/search", asked).get("model_versions", [])
-    whole = len(versions) == 1 and _call(uri, "artifacts/list", {"run_id": run_id}).get("files")
-    return (run_id, str(versions[0]["version"])) if whole else None
+    return run_id if _call(uri, "artifacts/list", {"run_id": run_id}).get("files") else None
 
 
 def _call(

@@ -5,7 +5,6 @@ MLflow runs this file by itself, when a model is logged and when one is loaded.
 
 import base64
 import binascii
-import importlib
 import io
 import json
 from pathlib import Path
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from convflow.evaluation.operating_point import OperatingPoint, told_point
+from convflow.models import load_predictor
 
 BATCH = 64
 
@@ -25,16 +25,16 @@ BATCH = 64
 class Served(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     """Encoded images or uint8 arrays in; label, its probability and one probability per class out.
 
-    The label is decided on at the operating point that was published with the model.
+    Probabilities are calibrated, and the label is decided on, at the operating point that was published
+    with the model.
     Shape letters: N images, H rows, W columns, C channels, S side, K classes.
     """
 
     point = OperatingPoint("argmax")
 
     def load_context(self, context: Any) -> None:
-        """Load the model folder; torch is imported only now, not when the model is logged."""
-        predictor = importlib.import_module("convflow.learning.predictor")
-        self.predictor = predictor.load_predictor(Path(context.artifacts["model"]))
+        """Load the model folder; what its kind needs is imported only now, not when the model is logged."""
+        self.predictor = load_predictor(Path(context.artifacts["model"]))
         place = Path(context.artifacts["operating_point"])
         entry = json.loads(place.read_text(encoding="utf-8"))
         self.point = told_point(entry, self.predictor.classes, str(place))
@@ -56,7 +56,8 @@ class Served(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         parts = [self._answer(cells[at : at + BATCH], at) for at in range(0, len(cells), BATCH)]
         classes = list(self.predictor.classes)
         found_NK = np.concatenate(parts) if parts else np.zeros((0, len(classes)), np.float32)
-        prob_NK = found_NK.astype(np.float64)  # as evaluated: a float32 would round the threshold, too
+        # as evaluated: a float32 would round the threshold, too
+        prob_NK = self.point.calibrated(found_NK.astype(np.float64))
         chosen_N = self.point.decide(prob_NK)
         table = {
             "label": [classes[chosen] for chosen in chosen_N],

@@ -1,13 +1,14 @@
 """Write the files of one model into one MLflow run: parameters, curves, figures, reports, data."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
-from mlflow.entities import DatasetInput, InputTag, Metric, Param
+from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 
 from convflow.files import digest_json, read_json
 from convflow.registry.key import Evidence
@@ -21,16 +22,14 @@ _TOO_MANY_FILES = ("data_docs",)  # Great Expectations' own site: 4 MB of fonts,
 
 def write_params(client: MlflowClient, run_id: str, params: dict[str, Any]) -> None:
     """Log all of params.yaml, flattened."""
-    entries = [Param(name, value) for name, value in flat_params(params).items()]
-    for at in range(0, len(entries), _PARAMS_A_CALL):
-        client.log_batch(run_id, params=entries[at : at + _PARAMS_A_CALL])
+    write_batches(client, run_id, params=[Param(name, value) for name, value in flat_params(params).items()])
 
 
 def write_epochs(client: MlflowClient, run_id: str, epochs: list[tuple[int, dict[str, float]]]) -> None:
     """Log the figures of each epoch as points of a curve."""
     now = int(time.time() * 1000)
     points = [Metric(name, value, now, epoch) for epoch, row in epochs for name, value in row.items()]
-    _write_metrics(client, run_id, points)
+    write_batches(client, run_id, metrics=points)
 
 
 def write_results(client: MlflowClient, run_id: str, evidence: Evidence, model: str) -> None:
@@ -39,7 +38,7 @@ def write_results(client: MlflowClient, run_id: str, evidence: Evidence, model: 
     now = int(time.time() * 1000)
     figures = read_json(evidence.evaluation / "metrics.json")
     final = flat_metrics(figures.get(model, figures))  # one part per model, or one model's alone
-    _write_metrics(client, run_id, [Metric(name, value, now, 0) for name, value in final.items()])
+    write_batches(client, run_id, metrics=[Metric(name, value, now, 0) for name, value in final.items()])
     for name in ("card.json", "history.jsonl"):
         if (evidence.model / name).is_file():
             client.log_artifact(run_id, str(evidence.model / name), "model_folder")
@@ -52,12 +51,27 @@ def write_results(client: MlflowClient, run_id: str, evidence: Evidence, model: 
         _write_folder(client, run_id, folder, place)
 
 
+def write_batches(
+    client: MlflowClient, run_id: str, *, metrics: Sequence[Metric] = (), params: Sequence[Param] = ()
+) -> None:
+    """Log figures and parameters in as few calls as MLflow allows: each waits for the disk or the network."""
+    for at in range(0, len(params), _PARAMS_A_CALL):
+        client.log_batch(run_id, params=params[at : at + _PARAMS_A_CALL])
+    for at in range(0, len(metrics), _METRICS_A_CALL):
+        client.log_batch(run_id, metrics=metrics[at : at + _METRICS_A_CALL])
+
+
+def write_tags(client: MlflowClient, run_id: str, tags: dict[str, str]) -> None:
+    """Set all `tags` in one call."""
+    client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+
+
 def write_text(client: MlflowClient, run_id: str, name: str, text: str) -> None:
     """Log `text` as the artifact `name`."""
     with scratch_folder(Path.cwd()) as folder:
         path = Path(folder, Path(name).name)
         path.write_text(text, encoding="utf-8")
-        client.log_artifact(run_id, str(path), str(Path(name).parent))
+        client.log_artifact(run_id, str(path), str(Path(name).parent) if "/" in name else None)
 
 
 def write_data(client: MlflowClient, run_id: str, splits: Path, name: str) -> dict[str, str]:
@@ -85,8 +99,3 @@ def _write_folder(client: MlflowClient, run_id: str, folder: Path, place: str) -
             client.log_artifacts(run_id, str(path), f"{place}/{path.name}")
         else:
             client.log_artifact(run_id, str(path), place)
-
-
-def _write_metrics(client: MlflowClient, run_id: str, points: list[Metric]) -> None:
-    for at in range(0, len(points), _METRICS_A_CALL):
-        client.log_batch(run_id, metrics=points[at : at + _METRICS_A_CALL])

@@ -1,4 +1,4 @@
-"""models/, predictions/, reports/ -> MLflow run and version; the one stage that touches the world."""
+"""models/, predictions/, reports/ -> MLflow runs and a version; the one stage that touches the world."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,10 +6,13 @@ from typing import Annotated
 from pydantic import Field
 
 from convflow.params import PositiveInt, Section, load_section, read_params
-from convflow.registry.door import open_door
-from convflow.registry.key import Evidence, Request, digests, run_key
-from convflow.registry.ledger import find_published
+from convflow.registry.door import open_door, unswept
+from convflow.registry.key import Evidence, Request, digests, rivals
+from convflow.registry.kinds import needs_of
+from convflow.registry.order import Order, State, look
+from convflow.registry.proving import Proof
 from convflow.registry.store import Tracking, open_store
+from convflow.registry.verdict import read_verdict
 
 PARAMS = Path("params.yaml")
 
@@ -31,22 +34,34 @@ def run(  # noqa: PLR0913, PLR0917  one path for each dependency in dvc.yaml
     evaluation: Path,
     validation: Path,
     timing: Path,
+    verdict: Path,
     *,
     params: Params,
 ) -> None:
-    """Publish the model in `model`, unless exactly this has been published already."""
-    evidence = Evidence(splits, val, model, predictions, evaluation, validation, timing)
+    """Publish the model in `model` and a run of each of its rivals, unless all this is there already."""
+    evidence = Evidence(splits, val, model, predictions, evaluation, validation, timing, verdict)
     everything = read_params(PARAMS)
     store = open_store(load_section(PARAMS, "tracking", Tracking), Path.cwd())
-    parts = digests(evidence, everything)
-    before = find_published(store, run_key(parts), params.name, params.alias)
-    if before is not None and before.has_alias:
-        print(f"publish: {params.name} version {before.version} is there already; nothing to add")
-        return
     request = Request(**params.model_dump())
-    now = open_door("publisher").publish(store, evidence, everything, request, parts)
-    if before is None:
-        print(f"publish: {params.name} version {now.version}, alias {params.alias}, in {store.shown}")
-    else:
-        moved = f"alias {params.alias} points to it again"
-        print(f"publish: {params.name} version {now.version} is there already; {moved}")
+    parts = digests(evidence, everything)
+    order = Order(evidence, everything, request, parts, rivals(evidence), read_verdict(verdict))
+    before = look(store, order)
+    now = before.whole
+    if now is None:
+        with Proof(store, needs_of(model).modules) as proof, unswept():
+            if before.published is None:
+                proof.start()  # its imports take as long as ours: now, so that both go on at once
+            now = open_door("publisher").publish(store, order, proof)
+    print(f"publish: {_line(order, before, now.version, store.shown)}")
+
+
+def _line(order: Order, before: State, version: str, place: str) -> str:
+    named, alias = f"{order.request.name} version {version}", f"alias {order.request.alias}"
+    runs = f"runs of {', '.join(rival.name for rival in before.missing)} added" if before.missing else ""
+    if before.published is None:
+        line = f"{named}, {alias}, {order.verdict}, in {place}"
+        return f"{line}; {runs}" if runs else line
+    moved = "" if before.published.has_alias else f"{alias} points to it again"
+    said = "" if before.has_verdict else f"now {order.verdict}"
+    changes = [change for change in (moved, said, runs) if change]
+    return f"{named} is there already; {', '.join(changes) or 'nothing to add'}"
