@@ -12,7 +12,8 @@ def closure(module: str) -> set[str]:
     """Paths (relative to the project) of all first-party files that `module` loads, itself included.
 
     Packages' `__init__.py` hold a docstring and no code (a test sees to it), so they do not count.
-    A module loaded by name counts when its name is written as `convflow.<room>.` in an import_module call.
+    A module loaded by name counts when its whole name stands in a string, or as `convflow.<room>.` in an
+    import_module call, which may load any of that room.
     """
     found: set[str] = set()
     waiting = [module]
@@ -35,6 +36,8 @@ def _imports(path: Path) -> list[str]:
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Constant) and re.fullmatch(r"convflow(\.\w+)+", str(node.value)):
+            names.append(node.value)
     for package in re.findall(r'import_module\(f?"(convflow\.\w+)\.', text):
         folder = SOURCE / package.replace(".", "/")
         names += [f"{package}.{file.stem}" for file in folder.glob("*.py") if file.stem != "__init__"]

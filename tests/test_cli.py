@@ -21,18 +21,23 @@ HEAVY = {
     "prefect",
     "pyarrow",
     "scipy",
+    "skimage",
     "sklearn",
+    "skops",
     "torch",
     "torchvision",
 }
 SKLEARN = {"sklearn", "scipy", "pandas", "pyarrow"}  # it loads the other three itself
 # What each stage calls, and so may load. torchvision's and mlflow's users load them once they are called.
 LOADS = {
+    "baseline": {"pyarrow", "scipy"},  # and what its kind needs, once that is known
+    "decide": set(),
     "digits": SKLEARN,
     "elpv": set(),
     "evaluate": {"matplotlib", "pyarrow", "scipy"},
+    "features": {"scipy", "skimage"},
     "pack": {"pyarrow"},
-    "predict": {"pyarrow", "torch"},
+    "predict": {"pyarrow"},  # and what the model's kind needs, once it is known
     "publish": set(),
     "scan": {"pyarrow"},
     "split": SKLEARN,
@@ -131,9 +136,7 @@ def test_a_stage_is_handed_its_paths_and_its_section(tmp_path, monkeypatch, caps
         "summary.json",
     ]
     Path("params.yaml").write_text("pack: {size_px: 12, channels: 2, fit: stretch}\n")
-    with pytest.raises(
-        ParamsError, match=r"^params.yaml: pack.channels: Input should be 'auto', 1 or 3 \(found 2\)$"
-    ):
+    with pytest.raises(ParamsError, match=r"^params.yaml: pack.channels: expected auto, 1 or 3, found 2$"):
         cli.run(["run", "pack", *"abcde"])
 
 
