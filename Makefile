@@ -15,7 +15,7 @@ SET_elpv   := --set train.epochs=30 --set train.batch_size=64 \
 SET_digits :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test slow lint format lock ui bench clean
+.PHONY: help setup repro study test slow lint format lock ui bench clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ ifdef DATA
 	$(BIN)/convflow init data/raw/$(DATA) $(SET_$(DATA))
 endif
 	$(RUN) convflow repro
+
+study: $(READY)  ## Compare all models under two protocols (studies/elpv)
+	$(RUN) dvc repro studies/elpv/dvc.yaml
 
 test: $(READY)  ## Run the fast tests
 	$(RUN) pytest $(or $(T),tests) -n 2 -m "not slow"
