@@ -40,7 +40,7 @@ def test_a_second_run_does_nothing_but_look_whether_it_is_published(digits):
         started = time.monotonic()
         done = digits.repro()
         times.append(time.monotonic() - started)
-        assert done.stdout.count("didn't change, skipping") == 8
+        assert done.stdout.count("didn't change, skipping") == 18
         assert "there already" in done.stdout
     print(f"no-op dvc repro: median {statistics.median(times):.2f} s")
     assert versions(digits) == [1]
@@ -146,6 +146,53 @@ def test_an_own_table_needs_no_code(project, tmp_path):
     project.repro()
     assert "grouped" in project.run("convflow", "summary").stdout
     assert versions(project) == [1]
+
+
+def verdict_of(project: Project) -> tuple[bool, set[str]]:
+    """Whether the candidate is accepted, and the rules that failed."""
+    found = json.loads((project.folder / "reports/verdict.json").read_text())
+    return found["accepted"], {rule["name"] for rule in found["rules"] if rule["passed"] is False}
+
+
+def test_shuffled_labels_leave_every_model_at_chance_and_refused(project, tmp_path):
+    noise = np.random.default_rng(0)
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    lines = ["path,label"]
+    labels = noise.permutation(np.repeat(["left", "right"], 150))
+    for number, label in enumerate(labels):
+        Image.fromarray(noise.integers(0, 256, (20, 20), dtype=np.uint8)).save(pictures / f"{number}.png")
+        lines.append(f"{number}.png,{label}")
+    (pictures / "labels.csv").write_text("\n".join(lines))
+    project.init(pictures)
+    project.repro()
+    metrics = json.loads((project.folder / "reports/evaluation/metrics.json").read_text())
+    assert set(metrics) == {"cnn", "svm", "logistic", "knn", "majority"}
+    for name, numbers in metrics.items():
+        balanced = numbers["test"]["balanced_accuracy"]
+        assert balanced["low"] <= 0.5 <= balanced["high"], name
+    accepted, failed = verdict_of(project)
+    assert not accepted
+    assert "best baseline" in failed
+    assert "refused" in project.run("convflow", "summary").stdout
+
+
+def test_a_label_that_leaks_into_the_brightness_trips_the_probe_and_refuses_the_copycat(project):
+    noise = np.random.default_rng(0)
+    for label, offset in (("dark", 0), ("light", 40)):
+        folder = project.folder / "data/raw/lamp" / label
+        folder.mkdir(parents=True)
+        for number in range(120):
+            pixels = noise.integers(0, 200, (20, 20), dtype=np.uint8) + np.uint8(offset)
+            Image.fromarray(pixels).save(folder / f"{number}.png")
+    project.init("data/raw/lamp")
+    project.repro()
+    metrics = json.loads((project.folder / "reports/evaluation/metrics.json").read_text())
+    assert max(one["test"]["accuracy"]["value"] for one in metrics.values()) > 0.95
+    assert json.loads((project.folder / "data/splits/leak.json").read_text())["tripped"]
+    accepted, failed = verdict_of(project)
+    assert not accepted
+    assert "leak probe" in failed
 
 
 def test_a_broken_picture_stops_the_pipeline_before_training_and_quarantine_lets_it_pass(project):

@@ -143,8 +143,10 @@ def _judge(fit: Fit, val: Rows) -> dict[str, float | None]:
     if not len(val.label_N):
         return {"accuracy": None, "loss": None}
     prob_NK = fit.baseline.predict_proba(val.feature_NF).astype(np.float64)
-    found = {"accuracy": "accuracy", "loss": "log_loss"}
-    return {name: figure(criterion, val.label_N, prob_NK) for name, criterion in found.items()}
+    return {
+        "accuracy": figure("accuracy", val.label_N, prob_NK),
+        "loss": figure("log_loss", val.label_N, prob_NK),
+    }
 
 
 def _tell(kind: str, fit: Fit, search: Search, val: dict[str, float | None], grouped: bool) -> None:
