@@ -9,9 +9,11 @@ SCRIPTS = {
     "scanning.py": "scan against a bare Pillow decode",
     "feeding.py": "batches from packed arrays against ImageFolder and DataLoader",
     "training_loop.py": "the training loop against a hand-written one",
+    "baselines.py": "seconds of each baseline, and the features against a plain loop",
     "leaks.py": "what the leak probe says of a random split and of one by group",
     "bootstrap.py": "bootstrap intervals against a loop over scikit-learn",
     "coverage.py": "do the 95 % intervals hold what they say",
+    "decide.py": "how often a candidate that is no better is refused",
     "overhead.py": "what dvc repro spends beside the work",
     "scale.py": "seconds and memory as the number of images grows",
 }

@@ -226,7 +226,24 @@ def test_a_summary_needs_neither_card_nor_leak_probe(numbers):
     assert summary_lines("cnn", found)[0] == "cnn:"
 
 
+def test_a_summary_after_a_stopped_validation_says_that_its_figures_are_old(project, capsys, tmp_path):
+    project(predictions(["a", "b"], ["a", "a", "b", "b"] * 8), ["a", "b"])
+    (tmp_path / "params.yaml").write_text(PARAMS)
+    (tmp_path / "reports/validation").mkdir(parents=True)
+    for success in (True, False):
+        (tmp_path / "reports/validation/result.json").write_text(json.dumps({"success": success}))
+        assert verb.run(argparse.Namespace(json=False, markdown=False)) == 0
+        assert ("validation stopped the last run" in capsys.readouterr().err) is not success
+
+
+def test_a_summary_outside_a_project_says_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConvflowError, match="run convflow from the project's folder"):
+        verb.run(argparse.Namespace(json=False, markdown=False))
+
+
 def test_a_summary_before_any_evaluation_names_the_remedy(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text(PARAMS)
     with pytest.raises(ConvflowError, match=r"metrics.json: no such file; run `dvc repro`"):
         verb.run(argparse.Namespace(json=False, markdown=False))

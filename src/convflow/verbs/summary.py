@@ -1,6 +1,7 @@
 """`convflow summary`: what the last run trained, how good it is, what was decided, where to look."""
 
 import argparse
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ PARAMS = Path("params.yaml")
 METRICS = Path("reports/evaluation/metrics.json")
 BOARD = Path("reports/evaluation/leaderboard.json")
 VERDICT = Path("reports/verdict.json")
+VALIDATION = Path("reports/validation/result.json")
 LEAK = Path("data/splits/leak.json")
 PAGES = {
     "numbers": "reports/evaluation/summary.md",
@@ -23,6 +25,10 @@ PAGES = {
     "plots": "reports/evaluation",
     "validation": "reports/validation/index.html",
 }
+_OLD = (
+    "convflow: validation stopped the last run (see reports/validation/index.html); "
+    "the figures are those of an earlier one"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +44,10 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ConvflowError: nothing has been evaluated yet.
     """
+    read_params(PARAMS)  # elsewhere than in a project this says so first
     metrics, board = read_json(METRICS), read_json(BOARD)
+    if (gate := _maybe(VALIDATION)) and not gate["success"]:
+        print(_OLD, file=sys.stderr)
     cards = {name: card for name in metrics if (card := _maybe(Path("models", name, "card.json")))}
     leak, verdict = _maybe(LEAK), _maybe(VERDICT)
     candidate = board["candidate"]
