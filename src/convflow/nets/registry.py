@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from convflow.errors import ParamsError
 
 OWN = ("residual",)
+REBUILT = "transfer"  # a fine-tuned network: model cards know it; `train` could not give it its weights
 # Named here, so that a wrong name is answered without loading torchvision (4 s).
 TORCHVISION = (
     "resnet18", "resnet34", "resnet50", "vgg11_bn", "vgg16_bn", "alexnet", "mobilenet_v3_small",
@@ -62,7 +63,7 @@ def build(
     Raises:
         ParamsError: an unknown name, an argument it does not take, or pictures too small for it.
     """
-    if arch not in OWN + TORCHVISION:
+    if arch not in (*OWN, *TORCHVISION, REBUILT):
         raise ParamsError(
             f"train.arch: no architecture {arch!r}; choose one of {', '.join(OWN + TORCHVISION)}"
         )
@@ -71,7 +72,7 @@ def build(
         raise ParamsError(
             f"pack.size_px: {size_px} leaves nothing for {arch} to see; it needs {least_px} or more"
         )
-    own = arch in OWN
+    own = arch in (*OWN, REBUILT)
     module = importlib.import_module(f"convflow.nets.{arch if own else 'vision'}")
     fixed = {} if own else {"arch": arch}
     try:
