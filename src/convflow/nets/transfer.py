@@ -1,0 +1,86 @@
+"""A pretrained trunk under a linear head, in one network that eats raw pixels.
+
+Shape letters: B images, C channels, S side, F features, K classes.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from convflow.nets.backbones import VIEWS, Spec, Trunk, Views, build_trunk, views_of
+
+_PIXELS = 64 * 224 * 224  # of pictures inside the trunk at a time
+
+
+class Head(nn.Module):
+    """A linear layer on standardised features.
+
+    Attributes:
+        mean, std: float32 (F,), of the training pictures' features.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, n_features: int, n_classes: int) -> None:
+        """Standardisation starts as identity."""
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(n_features))
+        self.register_buffer("std", torch.ones(n_features))
+        self.linear = nn.Linear(n_features, n_classes)
+
+    def forward(self, feature_BF: Tensor) -> Tensor:
+        """Logits (B, K)."""
+        logits: Tensor = self.linear((feature_BF - self.mean) / self.std)
+        return logits
+
+
+class Transfer(nn.Module):
+    """Trunk and head; asked for an answer it looks at every view of a picture and averages the logits."""
+
+    def __init__(self, trunk: Trunk, n_classes: int, depths: Sequence[int], views: Views) -> None:
+        """Put a head on the stages `depths` of `trunk`; the stages behind the last of them are dropped."""
+        super().__init__()
+        self.trunk = trunk.shortened(max(depths))
+        self.depths, self.views = sorted(depths), views
+        self.head = Head(sum(trunk.widths[depth] for depth in self.depths), n_classes)
+
+    def forward(self, image_BCSS: Tensor) -> Tensor:
+        """Logits (B, K) of pixels 0..255. In training one view is enough: augmentation shows the others."""
+        if self.training:
+            logits: Tensor = self.head(self.trunk(self.trunk.prepare(image_BCSS), self.depths))
+            return logits
+        # few at a time: a small picture grows inside, where the caller cannot see it
+        at_once = max(1, _PIXELS // self.trunk.spec.size_px**2)
+        return torch.cat([self._looked_at(part) for part in torch.split(image_BCSS, at_once)])
+
+    def _looked_at(self, image_BCSS: Tensor) -> Tensor:
+        prepared = self.trunk.prepare(image_BCSS)
+        seen = [self.head(self.trunk(view, self.depths)) for view in views_of(prepared, self.views)]
+        return torch.stack(seen).mean(dim=0)
+
+
+def build(
+    n_classes: int, channels: int, size_px: int, *, trunk: dict[str, Any], depths: list[int], views: Views
+) -> Transfer:
+    """Rebuild what a model card describes, with fresh weights.
+
+    Args:
+        n_classes: K.
+        channels: of the pictures; the trunk turns them into what it wants.
+        size_px: side of the pictures; likewise.
+        trunk: what `Spec.as_json` gave.
+        depths: the stages whose features the head sees.
+        views: under which a picture is looked at.
+
+    Raises:
+        ValueError: a card that no such network was saved with.
+    """
+    built = build_trunk(Spec(**trunk))
+    if views not in VIEWS:
+        raise ValueError(f"views {views!r:.40}")
+    if not depths or not set(depths) <= set(range(len(built.stages))):
+        raise ValueError(f"depths {depths} of {len(built.stages)} stages")
+    return Transfer(built, n_classes, depths, views)

@@ -1,0 +1,277 @@
+"""The ladder on frozen features, and the network that comes out of it."""
+
+import json
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from convflow.errors import DataError, ModelError, ParamsError
+from convflow.evaluation.plotdata import read_history
+from convflow.files import read_json
+from convflow.learning import climbing
+from convflow.learning.assembling import assemble
+from convflow.learning.bundle import save_bundle
+from convflow.learning.climbing import Plan, Side, climb
+from convflow.learning.predictor import load_predictor
+from convflow.learning.probing import Probe, Search, Taught
+from convflow.nets import transfer
+from convflow.nets.backbones import Spec, build_trunk, views_of
+from convflow.nets.registry import build
+from convflow.stages import embed, finetune
+from convflow.tables import read_about, read_table, write_table
+from made_packed import SIDE, packed_folder
+
+EMBED = {
+    "source": "efficientnet_lite0", "arch": None, "sha256": None, "size_px": 32, "pooling": "mean_std",
+    "views": "mirror", "mode": "fp32", "device": "cpu",
+}  # fmt: skip
+PROBE = {"depths": "auto", "c": [0.001, 0.01, 0.1], "folds": 3, "seed": 0, "unsure": "weight"}
+RUNGS = ["probe", "views", "temperature"]
+CLASSES = ["a", "b", "c"]
+
+
+def params(**changed) -> finetune.Params:
+    known = {"rungs": RUNGS, "budget_minutes": None, "keep_errors": 1.0, "probe": PROBE}
+    return finetune.Params.model_validate({**known, **changed})
+
+
+class Project:
+    """Packed sides, their features, and what finetune makes of them."""
+
+    def __init__(self, root, channels=1, **changed):
+        self.root = root
+        self.sides = [
+            packed_folder(root / f"packed/{side}", n, classes=CLASSES, channels=channels, seed=n)
+            for side, n in (("train", 36), ("val", 30))
+        ]
+        self.embed(**changed)
+
+    def embed(self, **changed):
+        embed.run(
+            *self.sides, self.root / "embedded", params=embed.Params.model_validate({**EMBED, **changed})
+        )
+
+    def finetune(self, name="finetuned", **changed):
+        model, timing = self.root / "models" / name, self.root / f"fit-{name}.json"
+        finetune.run(self.root / "embedded", *self.sides, model, timing, params=params(**changed))
+        return model
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    root = tmp_path_factory.mktemp("project")
+    project = Project(root)
+    project.finetune()
+    return project
+
+
+@pytest.fixture
+def project(made, tmp_path):
+    """A copy that a test may spoil."""
+    copied = Project.__new__(Project)
+    copied.root = tmp_path / "project"
+    shutil.copytree(made.root, copied.root)
+    copied.sides = [copied.root / "packed/train", copied.root / "packed/val"]
+    return copied
+
+
+def test_the_network_answers_raw_pixels_as_the_ladder_said_it_would(made):
+    predictor = load_predictor(made.root / "models/finetuned")
+    images, label_N = (np.load(made.sides[1] / name) for name in ("pixels.npy", "labels.npy"))
+    prob_NK = predictor.predict_proba(images)
+    val = predictor.card["val"]
+    assert float((prob_NK.argmax(axis=1) == label_N).mean()) == pytest.approx(val["accuracy"])
+    loss = -np.log(prob_NK[np.arange(30), label_N]).mean()
+    assert float(loss) == pytest.approx(val["loss"], abs=1e-3)
+    assert val["accuracy"] > 0.6
+
+
+def test_the_same_inputs_give_the_same_bytes(made, project):
+    model = project.finetune()
+    for name in ("card.json", "weights.safetensors", "history.jsonl"):
+        assert (model / name).read_bytes() == (made.root / "models/finetuned" / name).read_bytes()
+
+
+def test_the_card_says_where_it_came_from_and_which_rungs_were_tried(made):
+    card = read_json(made.root / "models/finetuned/card.json")
+    assert card["backbone"] == {
+        "source": "efficientnet_lite0", "computed_in": "fp32",
+        "sha256": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    }  # fmt: skip
+    assert [rung["name"] for rung in card["rungs"]] == RUNGS
+    standing = [rung for rung in card["rungs"] if rung["kept"]][-1]
+    assert card["chosen_rung"] == standing["name"]
+    assert card["val"] == {"loss": standing["loss"], "accuracy": standing["accuracy"]}
+    assert card["arch_args"]["views"] == ("none" if card["chosen_rung"] == "probe" else "mirror")
+    assert len(card["probe"]["search"]) == 9
+    assert "seconds" not in json.dumps(card)
+    assert "minutes" not in json.dumps(card)
+
+
+def test_minutes_stand_with_the_timings_and_the_history_is_one_of_epochs(made):
+    timing = read_json(made.root / "fit-finetuned.json")
+    minutes = [rung["minutes"] for rung in timing["rungs"]]
+    assert minutes == sorted(minutes)
+    assert timing["seconds"] > 0
+    history = read_history(made.root / "models/finetuned/history.jsonl")
+    assert [line["epoch"] for line in history] == [1, 2, 3]
+    card = read_json(made.root / "models/finetuned/card.json")
+    assert [line["val_loss"] for line in history] == [rung["loss"] for rung in card["rungs"]]
+    assert history[0]["train_accuracy"] >= history[0]["val_accuracy"] - 0.1
+    assert card["rungs"][card["best_epoch"] - 1]["name"] == card["chosen_rung"]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_network_of_ones_own_can_be_what_is_built_upon(tmp_path, channels):
+    torch.manual_seed(0)
+    model = build("residual", 2, 1, 24, {"width": 8}, "image").eval()
+    card = {
+        "kind": "network", "arch": "residual", "arch_args": {"width": 8}, "normalise": "image",
+        "classes": ["x", "y"], "input": {"size_px": 24, "channels": 1, "fit": "stretch"},
+    }  # fmt: skip
+    (tmp_path / "cnn").mkdir()
+    save_bundle(tmp_path / "cnn", model.state_dict(), card)
+    project = Project(tmp_path, channels, source=str(tmp_path / "cnn"), size_px=None, views="none")
+    made = project.finetune(rungs=["probe"])
+    predictor = load_predictor(made)
+    images, label_N = (np.load(project.sides[1] / name) for name in ("pixels.npy", "labels.npy"))
+    prob_NK = predictor.predict_proba(images)
+    assert -np.log(prob_NK[np.arange(30), label_N]).mean() == pytest.approx(
+        predictor.card["val"]["loss"], abs=1e-3
+    )
+    assert predictor.card["arch_args"]["trunk"]["size_px"] == 24
+    assert predictor.contract.size_px == SIDE
+
+
+def test_groups_stay_together_where_the_split_keeps_them(project):
+    def groups_of(folder):
+        from convflow.data.packed import Packed
+
+        return finetune._taught(Packed(folder)).group_N
+
+    rows = read_table(project.sides[0] / "rows.parquet")
+    about = read_about(project.sides[0] / "rows.parquet")
+    assert about["method"] == "grouped"
+    names = pa.array([None, *(f"g{n % 5}" for n in range(35))], pa.string())
+    rows = rows.set_column(rows.column_names.index("group"), "group", names)
+    write_table(project.sides[0] / "rows.parquet", rows, about=about)
+    group_N = groups_of(project.sides[0])
+    assert len(set(group_N.tolist())) == 6
+    assert group_N[1] == group_N[6] != group_N[2]
+    write_table(project.sides[0] / "rows.parquet", rows, about={"method": "stratified"})
+    assert groups_of(project.sides[0]) is None
+
+
+def test_other_images_than_those_described_are_refused(project):
+    np.save(project.sides[0] / "weights.npy", np.full(36, 0.5, np.float32))
+    with pytest.raises(DataError, match=r"embedded: features of other images .*run `dvc repro embed`"):
+        project.finetune()
+
+
+def test_other_weights_than_those_described_are_refused(project):
+    about = read_json(project.root / "embedded/embedded.json") | {"sha256": "0" * 64}
+    (project.root / "embedded/embedded.json").write_text(json.dumps(about))
+    with pytest.raises(ModelError, match=r"its sha256 is 5793.*, not 0{64}"):
+        project.finetune()
+
+
+@pytest.mark.parametrize(
+    ("changed", "match"),
+    [
+        ({"rungs": ["temperature"]}, r"finetune.rungs: \['temperature'\] has nothing to stand on"),
+        ({"probe": PROBE | {"depths": [[8], [1]]}}, r"finetune.probe.depths: \[1\] is not among \[3, 4"),
+    ],
+)
+def test_params_that_cannot_be_meant_are_answered_in_one_line(project, changed, match):
+    with pytest.raises(ParamsError, match=match):
+        project.finetune(**changed)
+
+
+def test_sides_without_images_or_with_one_class_are_named(project):
+    np.save(project.sides[0] / "labels.npy", np.zeros(36, np.int64))
+    with pytest.raises(DataError, match="packed/train: images of one class only; add some of another"):
+        project.finetune()
+    for name in ("pixels", "labels", "weights"):
+        path = project.sides[1] / f"{name}.npy"
+        np.save(path, np.load(path)[:0])
+    with pytest.raises(DataError, match="packed/val: no images; add some, or give this side"):
+        project.finetune()
+
+
+def side(seed, *, shift=0.0):
+    """Two views of two classes; each view alone is noisier than their mean."""
+    rng = np.random.default_rng(seed)
+    label_N = np.arange(80) % 2
+    feature_NVF = rng.normal(size=(80, 2, 4)).astype(np.float32) * 2
+    feature_NVF[..., 0] += label_N[:, None] * 2 + shift
+    return Side(feature_NVF, Taught(label_N, np.ones(80, np.float32), None, 2))
+
+
+PLAN = Plan(("probe", "views", "temperature"), Search(((0,),), (0.01, 0.1, 1.0)), 1.0)
+
+
+def clock(*, limit):
+    """Each look at it takes a second."""
+    seconds = iter(range(100))
+
+    def look():
+        now = next(seconds)
+        return float(now), now < limit
+
+    return look
+
+
+def test_views_help_where_each_alone_is_noisy_and_a_temperature_not_where_none_is_needed():
+    climbed = climb(side(0), side(1), {0: 4}, PLAN, in_time=clock(limit=99))
+    kept = {rung.name: rung.kept for rung in climbed.ladder.rungs}
+    assert kept == {"probe": True, "views": True, "temperature": False}
+    assert climbed.stand.all_views
+    assert climbed.stand.temperature == 1.0
+
+
+def test_a_head_that_is_too_sure_is_cooled_down(monkeypatch):
+    fitted = climbing.fit_probe
+
+    def too_sure(*arguments):
+        probe = fitted(*arguments)
+        probe.weight_FK.mul_(8)
+        probe.bias_K.mul_(8)
+        return probe
+
+    monkeypatch.setattr(climbing, "fit_probe", too_sure)
+    climbed = climb(side(0), side(1), {0: 4}, PLAN, in_time=clock(limit=99))
+    assert climbed.stand.temperature == pytest.approx(8, rel=0.5)
+    assert climbed.ladder.standing.name == "temperature"
+
+
+def test_no_rung_begins_when_the_time_is_up_but_one_always_ends():
+    climbed = climb(side(0), side(1), {0: 4}, PLAN, in_time=clock(limit=2))
+    assert [rung.name for rung in climbed.ladder.rungs] == ["probe", "views"]
+    climbed = climb(side(0), side(1), {0: 4}, PLAN, in_time=clock(limit=0))
+    assert [rung.name for rung in climbed.ladder.rungs] == ["probe"]
+    assert [note.seconds for note in climbed.notes] == [0.0]
+
+
+def test_what_is_assembled_answers_as_its_parts_do(monkeypatch):
+    torch.manual_seed(0)
+    trunk = build_trunk(Spec("efficientnet_lite0", {}, 3, 224, 32)).eval()
+    image = torch.randint(0, 256, (4, 1, 20, 20), dtype=torch.uint8)
+    widths = {4: 80, 6: 192}
+    with torch.inference_mode():
+        views = [trunk(view, [4, 6]) for view in views_of(trunk.prepare(image), "flips")]
+    feature_NF = torch.stack(views).mean(dim=0)
+    numbers = torch.randn(192 * 3 + 3, dtype=torch.float64) * 0.1
+    weight_FK, bias_K = numbers[3:].reshape(192, 3), numbers[:3]
+    mean_F, std_F = feature_NF[:, 80:].mean(dim=0), torch.full((192,), 0.2)
+    probe = Probe((6,), 1.0, mean_F, std_F, weight_FK, bias_K, [])
+    network = assemble(trunk, probe, 1, "flips", temperature=2.5)
+    expected = probe.logits(feature_NF.numpy(), widths) / 2.5
+    with torch.inference_mode():
+        torch.testing.assert_close(network(image).double(), expected, atol=1e-4, rtol=1e-4)
+        monkeypatch.setattr(transfer, "_PIXELS", 1)  # one picture at a time
+        torch.testing.assert_close(network(image).double(), expected, atol=1e-4, rtol=1e-4)
+    assert len(network.net.trunk.stages) == 7
+    assert len(trunk.stages) == 9  # ours is left whole
