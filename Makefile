@@ -76,5 +76,5 @@ bench: $(READY)  ## Print the ratios against peers
 
 clean:  ## Remove what can be made again (not data/raw, mlflow.db or the DVC cache)
 	rm -rf .convflow .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
-	rm -rf data/scan data/approved data/splits data/packed models predictions reports
+	rm -rf data/scan data/approved data/splits data/packed data/features models predictions reports
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -16,7 +16,7 @@ def answer(task):
     settings = task.settings
     if settings.get("log"):
         with open(settings["log"], "a") as log:
-            log.write(f"{task.seed} {os.environ['OMP_NUM_THREADS']} {os.getpid()}\n")
+            log.write(f"{task.seed} {os.environ.get('OMP_NUM_THREADS')} {os.getpid()}\n")
     if task.seed == settings.get("fails_at"):
         raise ModelError("nothing to learn from; add images")
     if task.seed == settings.get("dies_at"):

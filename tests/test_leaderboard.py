@@ -92,6 +92,7 @@ def test_the_csv_says_the_same(board, finished):
 
 def test_the_table_for_a_page(finished, monkeypatch, capsys, board):
     monkeypatch.chdir(finished)
+    (finished / "params.yaml").write_text("evaluate: {}")
     assert verb.run(argparse.Namespace(json=False, markdown=True)) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines == markdown(board)

@@ -44,6 +44,13 @@ def study(made, tmp_path, monkeypatch):
     return settings
 
 
+@pytest.fixture
+def alone(study, monkeypatch):
+    """The same without processes of its own, where they do not matter: each takes a second to start."""
+    monkeypatch.setattr(folds, "work_off", lambda do, jobs, n_processes: ((job, do(job)) for job in jobs))
+    return study
+
+
 def params(**changed):
     known = {"processes": 1, "seed": 0, "baselines": BASELINES, "networks": {}}
     return folds.Params(**(known | changed))
@@ -92,7 +99,7 @@ def test_what_is_done_is_not_done_again_and_gives_the_same_bytes(study):
 
 
 @pytest.mark.parametrize("harm", ["missing", "cut short", "of another key"])
-def test_only_the_split_that_is_missing_or_spoilt_is_done_again(study, harm):
+def test_only_the_split_that_is_missing_or_spoilt_is_done_again(alone, harm):
     run()
     victim = Path("folds/P1/made/03-0.parquet")
     whole = victim.read_bytes()
@@ -107,9 +114,9 @@ def test_only_the_split_that_is_missing_or_spoilt_is_done_again(study, harm):
     assert victim.read_bytes() == whole
 
 
-def test_other_settings_seeds_inputs_or_code_fit_everything_anew(study, monkeypatch, made):
+def test_other_settings_seeds_inputs_or_code_fit_everything_anew(alone, monkeypatch, made):
     run()
-    study["other"] = 1
+    alone["other"] = 1
     run()
     run(seed=6)
     monkeypatch.setattr(folds, "code_digest", lambda *_: "edited")
@@ -125,7 +132,7 @@ def test_other_settings_seeds_inputs_or_code_fit_everything_anew(study, monkeypa
     assert seeds_asked() == [0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5, *[6, 7, 8, 9, 10, 11] * 3]
 
 
-def test_files_of_splits_that_are_no_more_are_removed(study):
+def test_files_of_splits_that_are_no_more_are_removed(alone):
     run()
     stale = Path("folds/P1/made/17-0.parquet")
     stale.write_bytes(Path("folds/P1/made/00-0.parquet").read_bytes())

@@ -50,8 +50,7 @@ def work_off(
                 "set folds.processes lower and run again: finished splits are kept"
             ) from None
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-            if waiting:  # nobody waits for what is half done
+            if waiting:  # nobody waits for what is half done; the pool then gives up the rest by itself
                 for child in multiprocessing.active_children():
                     child.terminate()
 
