@@ -1,12 +1,7 @@
 """studies/elpv, run as a user runs it: few splits, cheap models, the real images."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -96,33 +91,3 @@ def test_a_changed_network_leaves_the_baselines_alone(study, tmp_path):
     assert "folds: P1 cnn: 0 of 3 splits are there" in done.stdout
     changed = {name for name, content in answers(project).items() if before[name] != content}
     assert {name.split("/")[1] for name in changed} == {"cnn"}
-
-
-def test_killed_and_copied_to_another_place_it_goes_on(study, tmp_path):
-    # what is left of an interrupted run is all there is: no cache, no lock file
-    (tmp_path / "elsewhere").mkdir()
-    project = copy_project(tmp_path / "elsewhere")
-    settle(project)
-    shutil.copytree(study.folder / "data/raw", project.folder / "data/raw")
-    source, target = (one.folder / "studies/elpv/folds/P1" for one in (study, project))
-    target.mkdir(parents=True)
-    shutil.copytree(source / "logistic", target / "logistic")
-    (target / "logistic/01-0.parquet").unlink()
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    process = subprocess.Popen(
-        ["dvc", "repro", "-q", f"{STUDY}:folds@P1-cnn"], cwd=project.folder,
-        env=os.environ | {"PATH": path}, start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    ends = time.monotonic() + 300
-    while not list((target / "cnn").glob("*.parquet")) and process.poll() is None and time.monotonic() < ends:
-        time.sleep(0.05)
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    kept = {path.name: path.stat().st_mtime_ns for path in (target / "cnn").glob("*.parquet")}
-    assert kept
-    project.repro(STUDY)
-    assert answers(project) == answers(study)
-    for name, stamp in kept.items():
-        assert (target / "cnn" / name).stat().st_mtime_ns == stamp
