@@ -40,13 +40,13 @@ $(READY): $(LOCKED) pyproject.toml
 
 repro: $(READY)  ## Run the main job: from images to a registered model
 ifdef DATA
-	$(RUN) dvc repro data/dvc.yaml:$(DATA)
+	$(RUN) convflow repro data/dvc.yaml:$(DATA)
 	$(BIN)/convflow init data/raw/$(DATA) $(SET_$(DATA))
 endif
 	$(RUN) convflow repro
 
 study: $(READY)  ## Compare all models under two protocols (studies/elpv)
-	$(RUN) dvc repro studies/elpv/dvc.yaml
+	$(RUN) convflow repro studies/elpv/dvc.yaml
 
 test: $(READY)  ## Run the fast tests
 	$(RUN) pytest $(or $(T),tests) -n 2 -m "not slow"

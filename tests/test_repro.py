@@ -64,6 +64,21 @@ def test_the_pipeline_is_run_then_summed_up(started):
     assert started == [["dvc", "repro", "-f", "train"], ["convflow", "summary"]]
 
 
+def test_another_pipeline_needs_no_main_one_and_no_summary(started):
+    change("root: data/raw/elpv", "root: pictures")
+    assert run("studies/elpv/dvc.yaml") == 0
+    assert started == [["dvc", "repro", "studies/elpv/dvc.yaml"]]
+
+
+def test_a_lock_file_cut_short_is_mended_first(started, capsys):
+    change("live: true", "live: false")
+    record = "  scan:\n    cmd: a\n  validate:\n"
+    Path("dvc.lock").write_text("schema: '2.0'\nstages:\n" + record)
+    assert run() == 0
+    assert Path("dvc.lock").read_text() == "schema: '2.0'\nstages:\n  scan:\n    cmd: a\n"
+    assert capsys.readouterr().err.startswith("convflow: dvc.lock: was cut short by a kill")
+
+
 def test_a_wrong_parameter_of_a_late_stage_starts_nothing(started):
     change("n_draws: 2000", "n_draws: 2")
     with pytest.raises(

@@ -10,9 +10,11 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from convflow.environment import own_tools_first
 from convflow.errors import ParamsError
+from convflow.lockfile import mend_locks
 from convflow.params import read_params
 from convflow.sections import check_params
 
@@ -33,19 +35,29 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         ParamsError: a wrong parameter of any stage, or a `data.root` that names no folder.
+        ConvflowError: a lock file that is none.
     """
     own_tools_first()
-    check_params(PARAMS, args.stages)
-    tree = read_params(PARAMS)
-    root = Path(tree["data"]["root"])
-    if not root.is_dir() and root.parts[:2] != ("data", "raw"):  # those a stage may still make
-        raise ParamsError(f"{PARAMS}: data.root {str(root)!r} is no folder; run `convflow init PATH`")
-    with _live(wanted=tree["tracking"]["live"]):
+    mend_locks()
+    main = not args.targets or not all("/dvc.yaml" in target for target in args.targets)
+    with _live(wanted=main and _check(args.stages)["tracking"]["live"]):
         status = _run([sys.executable, "-m", "dvc", "repro", *args.more, *args.targets])
     if status:
         print("convflow: the pipeline stopped; the lines above say why", file=sys.stderr)
         return 2
+    if not main:  # but a study, say, that has params and a page of its own
+        return 0
     return subprocess.run([sys.executable, "-m", "convflow", "summary"], check=False).returncode
+
+
+def _check(stages: Sequence[str]) -> dict[str, Any]:
+    """Check the whole of params.yaml, and give it back."""
+    check_params(PARAMS, stages)
+    tree = read_params(PARAMS)
+    root = Path(tree["data"]["root"])
+    if not root.is_dir() and root.parts[:2] != ("data", "raw"):  # those a stage may still make
+        raise ParamsError(f"{PARAMS}: data.root {str(root)!r} is no folder; run `convflow init PATH`")
+    return tree
 
 
 def _run(command: Sequence[str]) -> int:
