@@ -1,4 +1,6 @@
-"""A folder of features: train.npy, val.npy and embedded.json, which says what they are the features of.
+"""A folder of features: an array for each side, and embedded.json, which says what they are the features of.
+
+The sides are train.npy and val.npy, or all.npy where splits come later.
 
 Shape letters: N images, V views, F features.
 """
@@ -30,7 +32,7 @@ class About:
         widths: features of each of them.
         views: under which each picture was looked at.
         mode: how the features were computed (fp32, channels_last, bf16).
-        inputs: digests of the packed folders, by side.
+        inputs: digests of the packed folders, by side: `train` and `val`, or `all`.
     """
 
     source: str
@@ -46,36 +48,44 @@ class About:
         """What to ask for to get the very trunk these features came from."""
         return Wanted(self.spec["arch"], self.sha256, self.spec["size_px"], self.spec["pooling"])
 
+    def in_words(self, n_images: int) -> str:
+        """What a stage tells when they are computed."""
+        return (
+            f"{sum(self.widths):,} features of each of {n_images:,} images, views: {self.views}; "
+            f"{self.source} at {self.spec['size_px']} px ({self.mode})"
+        )
+
 
 class Embedded:
     """An open folder of features.
 
     Attributes:
         about: what they are the features of.
-        sides: `train` and `val`, float32 (N, V, F), memory-mapped.
+        sides: by name, float32 (N, V, F), memory-mapped.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Open `folder`.
+    def __init__(self, folder: Path, *, made_by: str = "embed") -> None:
+        """Open `folder`, which the stage `made_by` has written.
 
         Raises:
             DataError: a part is missing, or the parts do not agree.
         """
+        self._made_by = made_by
         try:
             self.about = About(**read_json(folder / _ABOUT))
             self.sides: dict[str, NDArray[np.float32]] = {
-                side: np.load(folder / f"{side}.npy", mmap_mode="r") for side in ("train", "val")
+                side: np.load(folder / f"{side}.npy", mmap_mode="r") for side in self.about.inputs
             }
         except (ConvflowError, OSError, ValueError, EOFError, TypeError) as error:
             raise DataError(
-                f"{folder}: not features of convflow ({error}); run `dvc repro -f embed`"
+                f"{folder}: not features of convflow ({error}); run `dvc repro -f {made_by}`"
             ) from None
         wanted = (len(VIEWS[self.about.views]), sum(self.about.widths))
         for side, feature_NVF in self.sides.items():
             if feature_NVF.shape[1:] != wanted:
                 raise DataError(
                     f"{folder}/{side}.npy: {feature_NVF.shape}, not (N, {wanted[0]}, {wanted[1]}); "
-                    "run `dvc repro -f embed`"
+                    f"run `dvc repro -f {made_by}`"
                 )
 
     def check(self, inputs: dict[str, str], folder: Path) -> None:
@@ -85,7 +95,9 @@ class Embedded:
             DataError: they are of others.
         """
         if self.about.inputs != inputs:
-            raise DataError(f"{folder}: features of other images than those packed; run `dvc repro embed`")
+            raise DataError(
+                f"{folder}: features of other images than those packed; run `dvc repro {self._made_by}`"
+            )
 
 
 def write_about(folder: Path, about: About) -> None:

@@ -5,7 +5,7 @@ Shape letters: N images, V views, F features, S side, C channels.
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,9 +17,12 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm import tqdm
 
+from convflow.data.packed import Packed
 from convflow.errors import ConvflowError
-from convflow.files import digest_json, read_json, write_json
-from convflow.learning.devices import device_name, pick_precision
+from convflow.files import digest_folder, digest_json, read_json, whole_folder, write_json
+from convflow.learning.devices import device_name, one_line, pick_device, pick_precision
+from convflow.learning.embedded import About, write_about
+from convflow.learning.pretrained import Wanted, open_pretrained
 from convflow.nets.backbones import VIEWS, Trunk, Views, views_of
 
 Mode = Literal["fp32", "channels_last", "bf16"]
@@ -30,6 +33,25 @@ _WORTH = 1.15  # a later mode must be this much faster: close calls fall the sam
 # Features may differ by this share of their spread over images. A head is fitted on them and then asked with
 # exact ones: at 0.1 its probabilities moved by 0.013 in the mean (EfficientNet-Lite0 in bf16, ELPV).
 _NEAR = 0.03
+
+
+@dataclass(frozen=True)
+class How:
+    """Whose features are wanted, and how they are computed.
+
+    Attributes:
+        source: of the weights, see `convflow.learning.pretrained`.
+        wanted: what else is asked of the trunk.
+        views: under which each picture is looked at.
+        mode: how to compute; `auto` takes the fastest here.
+        device: auto, cuda, mps or cpu.
+    """
+
+    source: str
+    wanted: Wanted
+    views: Views
+    mode: Mode | Literal["auto"]
+    device: str
 
 
 @dataclass(frozen=True)
@@ -72,6 +94,40 @@ def freeze(trunk: Trunk, depths: Sequence[int], mode: Mode, device: str) -> Froz
     if mode != "fp32":
         ready = ready.to(memory_format=torch.channels_last)
     return Frozen(ready, tuple(depths), mode, torch.device(device))
+
+
+def embed_sides(out: Path, sides: Mapping[str, Packed], how: How, memory: Path) -> About:
+    """Let every picture of `sides` through a frozen trunk once per view; write a folder of features.
+
+    Args:
+        out: the folder, see `convflow.learning.embedded`; whole or absent.
+        sides: packed folders, all under one contract; the first has pictures.
+        how: whose features, and how computed.
+        memory: where the fastest mode is remembered.
+
+    Raises:
+        ParamsError: a source or an architecture that cannot be meant.
+        ModelError: the weights are missing, altered, or do not fit.
+        TrainingError: the device is missing, or its memory full.
+    """
+    found = open_pretrained(how.source, how.wanted)
+    trunk = found.trunk
+    device = pick_device(how.device, require_gpu=False)
+    depths = later_stages(len(trunk.stages))
+    with one_line(), whole_folder(out) as folder:
+        mode = how.mode
+        if mode == "auto":
+            mode = pick_mode(trunk, depths, next(iter(sides.values())).pixels, device, memory)
+        frozen = freeze(trunk, depths, mode, device)
+        for name, side in sides.items():
+            embed_to(folder / f"{name}.npy", frozen, side.pixels, how.views, text=name)
+        inputs = {name: digest_folder(side.folder) for name, side in sides.items()}
+        widths = [trunk.widths[depth] for depth in depths]
+        about = About(
+            found.source, found.sha256, trunk.spec.as_json(), depths, widths, how.views, mode, inputs
+        )
+        write_about(folder, about)
+    return about
 
 
 def embed(

@@ -7,11 +7,8 @@ from pydantic import Field
 
 from convflow.data.packed import Packed
 from convflow.errors import DataError
-from convflow.files import digest_folder, whole_folder
-from convflow.learning.devices import one_line, pick_device
-from convflow.learning.embedded import About, write_about
-from convflow.learning.embedding import embed_to, freeze, later_stages, pick_mode
-from convflow.learning.pretrained import Wanted, open_pretrained
+from convflow.learning.embedding import How, embed_sides
+from convflow.learning.pretrained import Wanted
 from convflow.params import Section
 
 MEMORY = Path(".convflow/embedding.json")
@@ -36,25 +33,7 @@ def run(train: Path, val: Path, embedded: Path, *, params: Params) -> None:
     if sides["train"].contract != sides["val"].contract:
         raise DataError(f"{val}: packed otherwise than {train}; run `dvc repro -f pack`")
     wanted = Wanted(params.arch, params.sha256, params.size_px, params.pooling)
-    found = open_pretrained(params.source, wanted)
-    trunk = found.trunk
-    device = pick_device(params.device, require_gpu=False)
-    with one_line():
-        depths = later_stages(len(trunk.stages))
-        mode = params.mode
-        if mode == "auto":
-            mode = pick_mode(trunk, depths, sides["train"].pixels, device, MEMORY)
-        frozen = freeze(trunk, depths, mode, device)
-        with whole_folder(embedded) as folder:
-            for name, side in sides.items():
-                embed_to(folder / f"{name}.npy", frozen, side.pixels, params.views, text=name)
-            inputs = {"train": digest_folder(train), "val": digest_folder(val)}
-            widths = [trunk.widths[depth] for depth in depths]
-            spec = trunk.spec.as_json()
-            about = About(found.source, found.sha256, spec, depths, widths, params.views, mode, inputs)
-            write_about(folder, about)
+    how = How(params.source, wanted, params.views, params.mode, params.device)
+    about = embed_sides(embedded, sides, how, MEMORY)
     n_images = sum(len(side.pixels) for side in sides.values())
-    print(
-        f"embed: {sum(widths):,} features of each of {n_images:,} images, views: {params.views}; "
-        f"{params.source} at {trunk.spec.size_px} px ({mode})"
-    )
+    print(f"embed: {about.in_words(n_images)}")
