@@ -2,7 +2,7 @@
 
 import importlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -44,11 +44,19 @@ class Task:
 
 @dataclass(frozen=True)
 class Answer:
-    """Probabilities of the test rows, float (M, K), and what was found on the way (JSON values)."""
+    """What a contestant gives back.
+
+    Attributes:
+        prob_MK: float, of the test rows.
+        notes: what was found on the way, JSON values; the same for the same task, so no clock.
+        device: on which it was made.
+        steps: seconds of each step, where they are told apart.
+    """
 
     prob_MK: NDArray[np.float32]
     notes: dict[str, Any]
     device: str
+    steps: dict[str, float] = field(default_factory=dict)
 
 
 class Contestant(Protocol):
@@ -81,10 +89,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Done:
-    """How long a job took, and on which device."""
+    """How long a job took, its steps where they are told apart, and on which device."""
 
     seconds: float
     device: str
+    steps: dict[str, float] = field(default_factory=dict)
 
 
 def do(job: Job) -> Done:
@@ -105,7 +114,7 @@ def do(job: Job) -> Done:
     for place, name in enumerate(job.about["classes"]):
         table = table.append_column(f"p_{name}", pa.array(np.ascontiguousarray(answer.prob_MK[:, place])))
     write_table(job.path, table, about=job.about | {"notes": answer.notes})
-    return Done(time.monotonic() - started, answer.device)
+    return Done(time.monotonic() - started, answer.device, answer.steps)
 
 
 def is_done(job: Job) -> bool:

@@ -22,7 +22,13 @@ class Timing:
 
     def add(self, name: str, done: Done, *, side_by_side: int) -> None:
         """Note that split `name` is done, while so many ran side by side."""
-        about = {"key": self._key_of[name], "seconds": round(done.seconds, 2), "device": done.device}
+        about: dict[str, Any] = {
+            "key": self._key_of[name],
+            "seconds": round(done.seconds, 2),
+            "device": done.device,
+        }
+        if done.steps:
+            about["steps"] = {step: round(seconds, 2) for step, seconds in done.steps.items()}
         self._splits[name] = about | {"side_by_side": side_by_side}
         self.write()
 
