@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 
 from convflow.data.packed import Contract, write_contract
-from convflow.files import write_json
+from convflow.files import digest_folder, write_json
+from convflow.learning.embedded import About, write_about
 from convflow.stages import protocols
 from convflow.tables import write_table
 
@@ -22,7 +23,7 @@ PROTOCOLS = {
 
 
 def make_study(root: Path, *, seed: int = 0) -> Path:
-    """Write data/scan, data/splits, data/features and data/packed/networks below `root`.
+    """Write data/scan, data/splits, data/features, data/encoded and two of data/packed below `root`.
 
     Labels run together within modules (the file order tells them), and a feature tells them, too.
     """
@@ -46,15 +47,27 @@ def make_study(root: Path, *, seed: int = 0) -> Path:
     table = pa.table(rows)
     write_table(root / "data/scan/rows.parquet", table)
     protocols.run(root / "data/scan", root / "data/splits", params=protocols.Params(**PROTOCOLS))
-    packed = root / "data/packed/networks"
-    write_table(packed / "rows.parquet", table)
     pixels = rng.integers(0, 120, (N_IMAGES, 8, 8, 1)) + 100 * label_N[:, None, None, None]
-    np.save(packed / "pixels.npy", pixels.astype(np.uint8))
-    np.save(packed / "labels.npy", label_N)
-    np.save(packed / "weights.npy", np.ones(N_IMAGES, np.float32))
-    write_contract(packed / "contract.json", Contract(CLASSES, 8, 1, "stretch"))
+    for use in ("networks", "pretrained"):
+        packed = root / "data/packed" / use
+        write_table(packed / "rows.parquet", table)
+        np.save(packed / "pixels.npy", pixels.astype(np.uint8))
+        np.save(packed / "labels.npy", label_N)
+        np.save(packed / "weights.npy", np.ones(N_IMAGES, np.float32))
+        write_contract(packed / "contract.json", Contract(CLASSES, 8, 1, "stretch"))
     (root / "data/features").mkdir()
     feature_NF = np.column_stack([label_N + rng.normal(0, 0.35, N_IMAGES), rng.normal(size=N_IMAGES)])
     np.save(root / "data/features/all.npy", feature_NF.astype(np.float32))
     write_json(root / "data/features/features.json", {"blocks": [["told", 1], ["noise", 1]]})
+    encode(root, label_N, rng)
     return root
+
+
+def encode(root: Path, label_N: np.ndarray, rng: np.random.Generator) -> None:
+    """Write data/encoded: two stages, of which the later tells the label, under two views."""
+    told_NV = label_N[:, None] + rng.normal(0, 0.35, (N_IMAGES, 2))
+    feature_NVF = np.concatenate([rng.normal(size=(N_IMAGES, 2, 3)), told_NV[..., None]], axis=2)
+    (root / "data/encoded").mkdir()
+    np.save(root / "data/encoded/all.npy", feature_NVF.astype(np.float32))
+    inputs = {"all": digest_folder(root / "data/packed/pretrained")}
+    write_about(root / "data/encoded", About("made", "0" * 64, {}, [1, 2], [3, 1], "mirror", "fp32", inputs))

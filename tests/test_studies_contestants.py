@@ -148,7 +148,7 @@ def test_memory_is_asked_for_and_the_cpu_may_be_shared(made):
 
 
 def test_names_pick_the_contestant(made):
-    params = folds.Params(processes=1, seed=0, baselines=BASELINES, networks={"big": NETWORK})
+    params = folds.Params(processes=1, seed=0, baselines=BASELINES, networks={"big": NETWORK}, transfers={})
     assert folds._contestant("big", params) == ("convflow.studying.networks", NETWORK)
     assert folds._contestant("svm", params) == ("convflow.studying.classical", BASELINES)
 

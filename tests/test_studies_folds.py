@@ -52,14 +52,15 @@ def alone(study, monkeypatch):
 
 
 def params(**changed):
-    known = {"processes": 1, "seed": 0, "baselines": BASELINES, "networks": {}}
+    known = {"processes": 1, "seed": 0, "baselines": BASELINES, "networks": {}, "transfers": {}}
     return folds.Params(**(known | changed))
 
 
-def run(protocol="P1", **changed):
+def run(protocol="P1", model="made", **changed):
     folds.run(
         Path(f"data/splits/{protocol}.parquet"), Path("data/features"), Path("data/packed/networks"),
-        Path(f"folds/{protocol}/made"), Path(f"timing/{protocol}-made.json"), params=params(**changed),
+        Path("data/encoded"), Path("data/packed/pretrained"),
+        Path(f"folds/{protocol}/{model}"), Path(f"timing/{protocol}-{model}.json"), params=params(**changed),
     )  # fmt: skip
 
 

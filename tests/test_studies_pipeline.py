@@ -13,6 +13,7 @@ import yaml
 from closure import ROOT, closure
 from convflow.cli import STUDY
 from convflow.params import load_section
+from convflow.stages import embed, encode
 from test_cli import HEAVY, SKLEARN
 
 FOLDER = ROOT / "studies/elpv"
@@ -21,6 +22,7 @@ PARAMS = yaml.safe_load((FOLDER / "params.yaml").read_text())
 # What each stage calls, and so may load; a fold's process loads what its model needs, once it is known.
 LOADS = {
     "describe": {"scipy", "skimage"},
+    "encode": {"accelerate", "torch"},
     "folds": {"pyarrow"},
     "gather": {"pyarrow"},
     "protocols": SKLEARN,
@@ -76,12 +78,17 @@ def test_interrupted_folds_are_kept():
 
 def test_features_are_those_of_the_main_pipeline_and_searches_try_at_least_as_much():
     main = yaml.safe_load((ROOT / "params.yaml").read_text())
-    assert PARAMS["describe"] == main["features"]
+    assert PARAMS["describe"] == {name: main["features"][name] for name in PARAMS["describe"]}
     ours, theirs = PARAMS["folds"]["baselines"], main["baseline"]
     for name in ("folds", "criterion"):
         assert ours[name] == theirs[name]
     for kind in ("knn", "svm", "logistic"):
         assert all(set(theirs[kind][name]) <= set(values) for name, values in ours[kind].items())
+
+
+def test_pretrained_networks_are_asked_as_in_the_main_pipeline():
+    ours, theirs = (set(stage.Params.model_fields) for stage in (encode, embed))
+    assert ours == theirs - {"packed_px"}  # here `gather` has the side, by use
 
 
 def test_a_stage_loads_the_heavy_libraries_it_calls_and_no_other():

@@ -15,7 +15,7 @@ STAGES = (
     "scan", "validate", "split", "pack", "features", "baseline", "train", "predict", "evaluate", "decide",
     "publish",
 )  # fmt: skip
-STUDY = ("gather", "protocols", "describe", "folds", "standing")  # of the pipelines in studies/
+STUDY = ("gather", "protocols", "describe", "encode", "folds", "standing")  # of the pipelines in studies/
 APART = ("embed", "finetune")  # by hand: transfer learning is in no pipeline yet
 VERBS = {
     "init": "check a folder of images and point params.yaml at it",

@@ -1,4 +1,4 @@
-"""data/{splits,features,packed} -> folds/<protocol>/<model>: one model on all splits of one protocol
+"""data/{splits,features,encoded,packed} -> folds/<protocol>/<model>: one model on all splits of one protocol
 
 A split whose answers are there, made from the same inputs, settings and code, is not done again: an
 interrupted run goes on where it stopped, here or on another machine that the folder was copied to.
@@ -15,7 +15,7 @@ from pydantic import Field, FiniteFloat
 from tqdm import tqdm
 
 from convflow.data.layout import SIDES
-from convflow.errors import DataError
+from convflow.errors import DataError, ParamsError
 from convflow.files import digest_json
 from convflow.params import Fraction, PositiveInt, Section
 from convflow.studying.codekey import code_digest
@@ -90,6 +90,23 @@ class Baselines(Section):
     device: Literal["auto", "cpu", "cuda"]
 
 
+class Probe(Section):
+    """`probe:` of a transfer; see `convflow.learning.probing.Search`."""
+
+    depths: Literal["auto"] | Annotated[list[Annotated[list[int], Field(min_length=1)]], Field(min_length=1)]
+    c: Grid
+    folds: PositiveInt
+    unsure: Literal["weight", "soft", "ignore"]
+
+
+class Transfer(Section):
+    """How a pretrained network is fitted, as in `finetune:` of the main pipeline."""
+
+    rungs: Annotated[list[Literal["probe", "views", "temperature"]], Field(min_length=1)]
+    keep_errors: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    probe: Probe
+
+
 class Params(Section):
     """`folds:` in params.yaml."""
 
@@ -97,14 +114,37 @@ class Params(Section):
     seed: Annotated[int, Field(ge=0)]
     baselines: Baselines
     networks: dict[str, Network]
+    transfers: dict[str, Transfer]
 
 
-def run(splits: Path, features: Path, packed: Path, folds: Path, timing: Path, *, params: Params) -> None:
-    """Fit, on every split of the protocol that `folds` lies in, the model that `folds` is called after."""
+def run(  # noqa: PLR0913, PLR0917  one path for each dependency in dvc.yaml
+    splits: Path,
+    features: Path,
+    networks: Path,
+    encoded: Path,
+    pretrained: Path,
+    folds: Path,
+    timing: Path,
+    *,
+    params: Params,
+) -> None:
+    """Fit, on every split of the protocol that `folds` lies in, the model that `folds` is called after.
+
+    Args:
+        splits: the protocol's.
+        features: classical ones, for baselines.
+        networks: pictures for networks; labels and weights for baselines, too.
+        encoded: features of a pretrained network, for transfers.
+        pretrained: the pictures these are the features of.
+        folds: the answers, a file for each split.
+        timing: seconds and device of each split.
+        params: settings of all models.
+    """
     contestant, settings = _contestant(folds.name, params)
     module: Contestant = importlib.import_module(contestant)
     grouped = read_about(splits).get("method") == "grouped"
-    task = Task(packed, features, {}, settings, params.seed, folds.name, grouped)
+    packed, described = (pretrained, encoded) if folds.name in params.transfers else (networks, features)
+    task = Task(packed, described, {}, settings, params.seed, folds.name, grouped)
     jobs = list(_jobs(splits, task, folds, module))
     folds.mkdir(parents=True, exist_ok=True)
     for stale in set(folds.iterdir()) - {job.path for job in jobs}:
@@ -119,6 +159,10 @@ def run(splits: Path, features: Path, packed: Path, folds: Path, timing: Path, *
 
 def _contestant(name: str, params: Params) -> tuple[str, dict[str, Any]]:
     """The module that knows the model `name`, and its settings."""
+    if name in params.networks and name in params.transfers:
+        raise ParamsError(f"folds: {name!r} stands in networks and in transfers; rename one of them")
+    if name in params.transfers:
+        return "convflow.studying.transferred", params.transfers[name].model_dump()
     if name in params.networks:
         return "convflow.studying.networks", params.networks[name].model_dump()
     return "convflow.studying.classical", params.baselines.model_dump()

@@ -9,8 +9,8 @@ from convflow.baselines.fitting import fit_baseline
 from convflow.baselines.rows import Rows, Search
 from convflow.data.packed import Packed
 from convflow.files import digest_folder, read_json
+from convflow.studying.groups import group_numbers
 from convflow.studying.jobs import Answer, Task
-from convflow.tables import read_table
 
 _LIBRARIES = 2**29  # bytes
 _COPIES = 8  # of the features, at the most: by fold of the search, standardised, and in double precision
@@ -56,16 +56,11 @@ def memory(task: Task) -> int:
 
 def _rows(task: Task) -> Rows:
     packed = Packed(task.packed)
-    group_N = None
-    if task.grouped:
-        images = read_table(task.packed / "rows.parquet", ["group", "sha256"]).to_pydict()
-        names = [group or sha256 for group, sha256 in zip(images["group"], images["sha256"], strict=True)]
-        group_N = np.unique(names, return_inverse=True)[1].astype(np.int64)
     return Rows(
         np.load(task.features / "all.npy", mmap_mode="r"),
         packed.labels,
         packed.weights.astype(np.float64),
         len(packed.contract.classes),
         dict(read_json(task.features / "features.json")["blocks"]),
-        group_N,
+        group_numbers(task.packed) if task.grouped else None,
     )
