@@ -17,8 +17,8 @@ from convflow.errors import TrainingError
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
-def pick_device(wanted: str, *, require_gpu: bool) -> str:
-    """`wanted`, or for "auto" the best there is: cuda, mps, cpu.
+def pick_device(wanted: str, *, require_gpu: bool, place: str = "train") -> str:
+    """`wanted`, or for "auto" the best there is: cuda, mps, cpu; `place` is the section that asks for it.
 
     Raises:
         TrainingError: the device is not there, or a GPU is required and there is none.
@@ -26,22 +26,22 @@ def pick_device(wanted: str, *, require_gpu: bool) -> str:
     found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     device = next(name for name, there in found.items() if there) if wanted == "auto" else wanted
     if not found.get(device, False):
-        raise TrainingError(f"train.device: no {device!r} here; set it to auto or cpu")
+        raise TrainingError(f"{place}.device: no {device!r} here; set it to auto or cpu")
     if require_gpu and device == "cpu":
         raise TrainingError(
-            "train.require_gpu: true, but there is no GPU; set it to false to train on the CPU"
+            f"{place}.require_gpu: true, but there is no GPU; set it to false to train on the CPU"
         )
     return device
 
 
-def pick_precision(wanted: str, device: str) -> str:
+def pick_precision(wanted: str, device: str, *, place: str = "train") -> str:
     """`wanted`, or for "auto" bf16 where the processor computes in it (1.5 to 3 times faster), else fp32.
 
     Raises:
         TrainingError: fp16 without a GPU, where nothing would scale the gradients.
     """
     if wanted == "fp16" and device == "cpu":
-        raise TrainingError("train.precision: fp16 needs a GPU; set it to auto, bf16 or fp32")
+        raise TrainingError(f"{place}.precision: fp16 needs a GPU; set it to auto, bf16 or fp32")
     if wanted != "auto":
         return wanted
     if device == "cuda":
@@ -65,7 +65,7 @@ def make_accelerator(device: str, precision: str) -> Accelerator:
 
 
 @contextmanager
-def one_line() -> Iterator[None]:
+def one_line(place: str = "train") -> Iterator[None]:
     """Turn what the device refuses, and the user can mend, into one line.
 
     Raises:
@@ -74,12 +74,14 @@ def one_line() -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError:
-        raise TrainingError("train.batch_size: the GPU's memory is full; lower it, or pack.size_px") from None
+        raise TrainingError(
+            f"{place}.batch_size: the GPU's memory is full; lower it, or train.packed_px"
+        ) from None
     except RuntimeError as error:
         if "deterministic" not in str(error):
             raise
         reason = " ".join(str(error).split()).partition(". ")[0]
-        raise TrainingError(f"train.deterministic: true, but {reason}; set it to false") from None
+        raise TrainingError(f"{place}.deterministic: true, but {reason}; set it to false") from None
 
 
 def be_deterministic() -> None:

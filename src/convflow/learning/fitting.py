@@ -137,7 +137,7 @@ class Trainer:
         generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + number)
         torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))  # dropout, a stream of its own
         self.model.train()
-        sums = _Sums(self.accelerator.device)
+        sums = Sums(self.accelerator.device)
         order_N = torch.randperm(len(self.train), generator=generator)
         for step, (image, label_B, weight_B) in enumerate(self.train.epoch(order_N, self.recipe.batch_size)):
             self._set_lr((number - 1) * self.steps_per_epoch + step)
@@ -196,7 +196,7 @@ def lr_share(done: float, schedule: str) -> float:
 def evaluate(model: nn.Module, data: Batches, *, batch_size: int) -> tuple[float, float]:
     """Mean cross-entropy (nats) and accuracy over all images; sample weights do not count here."""
     model.eval()
-    sums = _Sums(data.device)
+    sums = Sums(data.device)
     for image, label_B, _ in data.in_order(batch_size):
         logits_BK = model(image)
         sums.add(
@@ -208,14 +208,16 @@ def evaluate(model: nn.Module, data: Batches, *, batch_size: int) -> tuple[float
     return sums.means()
 
 
-class _Sums:
+class Sums:
     """Weighted loss and hits, added up on the device and fetched once."""
 
     def __init__(self, device: torch.device) -> None:
+        """Nothing is added yet."""
         self._sums = torch.zeros(3, device=device)
         self._losses: list[Tensor] = []
 
     def add(self, loss_B: Tensor, logits_BK: Tensor, label_B: Tensor, weight_B: Tensor) -> None:
+        """Add a batch."""
         hit_B = logits_BK.argmax(dim=1) == label_B
         self._losses.append(loss_B.sum())
         self._sums += torch.stack(
@@ -223,6 +225,7 @@ class _Sums:
         ).float()
 
     def means(self) -> tuple[float, float]:
+        """Mean loss and accuracy so far; waits for the device."""
         loss, hits, total = self._sums.tolist()
         return loss / total, hits / total
 

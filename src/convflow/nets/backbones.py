@@ -94,12 +94,20 @@ class Trunk(nn.Module):
 
     def forward(self, prepared_BCSS: Tensor, depths: Sequence[int]) -> Tensor:
         """Features (B, F) of prepared pictures: those of the stages `depths`, averaged over the places."""
-        found, x = [], prepared_BCSS
-        for depth, stage in enumerate(self.stages[: max(depths) + 1]):
-            x = stage(x)
+        return torch.cat(self.through(prepared_BCSS, depths, 0, max(depths) + 1)[1], dim=1)
+
+    def through(self, x: Tensor, depths: Sequence[int], first: int, end: int) -> tuple[Tensor, list[Tensor]]:
+        """Let `x`, which is to enter stage `first`, through the stages before `end`.
+
+        Returns:
+            what leaves the last of them, and the features (B, F) of those among them that `depths` names.
+        """
+        found = []
+        for depth in range(first, end):
+            x = self.stages[depth](x)
             if depth in depths:
                 found.append(self._pooled(x))
-        return torch.cat(found, dim=1)
+        return x, found
 
     def shortened(self, depth: int) -> "Trunk":
         """Drop the stages after `depth`, for good."""
