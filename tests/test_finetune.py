@@ -14,7 +14,7 @@ from convflow.files import read_json
 from convflow.learning import climbing
 from convflow.learning.assembling import assemble
 from convflow.learning.bundle import save_bundle
-from convflow.learning.climbing import Plan, Side, climb
+from convflow.learning.climbing import Plan, Side, Stand, climb
 from convflow.learning.predictor import load_predictor
 from convflow.learning.probing import Probe, Search, Taught
 from convflow.nets import transfer
@@ -25,16 +25,25 @@ from convflow.tables import read_about, read_table, write_table
 from made_packed import SIDE, packed_folder
 
 EMBED = {
-    "source": "efficientnet_lite0", "arch": None, "sha256": None, "size_px": 32, "pooling": "mean_std",
-    "views": "mirror", "mode": "fp32", "device": "cpu",
+    "packed_px": 24, "source": "efficientnet_lite0", "arch": None, "sha256": None, "size_px": 32,
+    "pooling": "mean_std", "views": "mirror", "mode": "fp32", "device": "cpu",
 }  # fmt: skip
 PROBE = {"depths": "auto", "c": [0.001, 0.01, 0.1], "folds": 3, "seed": 0, "unsure": "weight"}
+AUGMENT = {"rotate_degrees": 0.0, "shift": 0.0, "scale": 0.0, "brightness": 0.0, "contrast": 0.0}
+TUNE = {
+    "method": "lp_ft", "blocks": 2, "epochs": 2, "batch_size": 12, "lr": 0.001, "decay": 0.7,
+    "weight_decay": 0.01, "ema": 0.9, "label_smoothing": 0.0, "seed": 0, "runs": 2, "augment": AUGMENT,
+    "device": "cpu", "precision": "fp32", "deterministic": False,
+}  # fmt: skip
 RUNGS = ["probe", "views", "temperature"]
 CLASSES = ["a", "b", "c"]
 
 
 def params(**changed) -> finetune.Params:
-    known = {"rungs": RUNGS, "budget_minutes": None, "keep_errors": 1.0, "probe": PROBE}
+    known = {
+        "models": ["finetuned"], "rungs": RUNGS, "budget_minutes": None, "keep_errors": 1.0, "probe": PROBE,
+        "tune": TUNE,
+    }  # fmt: skip
     return finetune.Params.model_validate({**known, **changed})
 
 
@@ -267,7 +276,7 @@ def test_what_is_assembled_answers_as_its_parts_do(monkeypatch):
     weight_FK, bias_K = numbers[3:].reshape(192, 3), numbers[:3]
     mean_F, std_F = feature_NF[:, 80:].mean(dim=0), torch.full((192,), 0.2)
     probe = Probe((6,), 1.0, mean_F, std_F, weight_FK, bias_K, [])
-    network = assemble(trunk, probe, 1, "flips", temperature=2.5)
+    network = assemble(trunk, Stand(probe, True, 2.5), 1, "flips")
     expected = probe.logits(feature_NF.numpy(), widths) / 2.5
     with torch.inference_mode():
         torch.testing.assert_close(network(image).double(), expected, atol=1e-4, rtol=1e-4)

@@ -92,7 +92,7 @@ def fit_probe(feature_NF: Floats, widths: Widths, taught: Taught, search: Search
         taught: labels and what goes with them.
         search: what is tried.
     """
-    target_NK, weight_N = _targets(taught, search.unsure)
+    target_NK, weight_N = targets_of(taught, search.unsure)
     fold_N = torch.from_numpy(deal_folds(taught.label_N, taught.group_N, search.folds, search.seed))
     best_loss, best, figures = float("inf"), (search.depths[0], search.cs[0]), []
     label_N = torch.from_numpy(taught.label_N)
@@ -123,7 +123,8 @@ def figures_of(logits_NK: Tensor, label_N: Tensor) -> tuple[float, float]:
     return float(loss), float((logits_NK.argmax(dim=1) == label_N).double().mean())
 
 
-def _targets(taught: Taught, unsure: Unsure) -> tuple[Tensor, Tensor]:
+def targets_of(taught: Taught, unsure: Unsure) -> tuple[Tensor, Tensor]:
+    """Probabilities (N, K), rows sum to 1, and weights (N,), both float64; see `Search.unsure`."""
     target_NK = torch.nn.functional.one_hot(torch.from_numpy(taught.label_N), taught.n_classes).double()
     weight_N = torch.from_numpy(taught.weight_N).double()
     if unsure == "soft":

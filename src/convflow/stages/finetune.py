@@ -1,12 +1,14 @@
 """data/embedded and data/packed/{train,val} -> models/<name>: a pretrained network, fitted rung by rung"""
 
+import importlib
 import json
+import math
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import torch
@@ -16,19 +18,34 @@ from convflow.data.packed import Packed
 from convflow.errors import DataError, ParamsError
 from convflow.files import digest_file, digest_folder, digest_json, whole_folder, write_json, write_text
 from convflow.learning.assembling import assemble
+from convflow.learning.augment import Augment
 from convflow.learning.bundle import save_bundle
-from convflow.learning.climbing import RUNGS, Climbed, Plan, RungName, Side, climb
-from convflow.learning.devices import device_name, peak_memory_mib
-from convflow.learning.embedded import Embedded
+from convflow.learning.climbing import HEADS, RUNGS, TUNED, Climbed, Note, Plan, RungName, Side, climb
+from convflow.learning.devices import (
+    be_deterministic,
+    device_name,
+    one_line,
+    peak_memory_mib,
+    pick_device,
+    pick_precision,
+)
+from convflow.learning.embedded import About, Embedded
+from convflow.learning.embedding import Mode
+from convflow.learning.ladder import Rung
 from convflow.learning.pretrained import open_pretrained
 from convflow.learning.probing import Search, Taught, last_depths
+from convflow.learning.tuner import Place, Tuner
+from convflow.learning.tuning import Tuning
 from convflow.nets.registry import REBUILT, Classifier
 from convflow.nets.transfer import Transfer
-from convflow.params import PositiveInt, Section
+from convflow.params import Fraction, PositiveInt, Section
 from convflow.tables import read_about, read_table
 
 LOCK = Path("requirements.lock")
+WORK = Path(".convflow/tuning")
+_PICTURE = "convflow.learning.ladder_figure"  # matplotlib, loaded when all else is done
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class ProbeParams(Section):
@@ -37,48 +54,91 @@ class ProbeParams(Section):
     depths: Literal["auto"] | Annotated[list[Annotated[list[int], Field(min_length=1)]], Field(min_length=1)]
     c: Annotated[list[Positive], Field(min_length=1)]
     folds: PositiveInt
-    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    seed: Seed
     unsure: Literal["weight", "soft", "ignore"]
 
 
-class Params(Section):
-    """`finetune:` in params.yaml."""
+class AugmentParams(Section):
+    """`finetune.tune.augment:`; see `convflow.learning.augment.Augment`. Flips are those of `embed.views`."""
 
-    rungs: Annotated[list[Literal["probe", "views", "temperature"]], Field(min_length=1)]
+    rotate_degrees: Annotated[float, Field(ge=0, le=180)]
+    shift: Fraction
+    scale: Annotated[float, Field(ge=0, lt=1)]
+    brightness: Annotated[float, Field(ge=0, le=255)]
+    contrast: Fraction
+
+
+class TuneParams(Section):
+    """`finetune.tune:`; see `convflow.learning.tuning.Tuning`."""
+
+    method: Literal["lp_ft", "plain", "gradual"]
+    blocks: Literal["all"] | PositiveInt
+    epochs: PositiveInt
+    batch_size: PositiveInt
+    lr: Positive
+    decay: Annotated[float, Field(gt=0, le=1)]
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    ema: Annotated[float, Field(ge=0, lt=1)]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    seed: Seed
+    runs: Annotated[int, Field(ge=2)]
+    augment: AugmentParams
+    device: Literal["auto", "cuda", "mps", "cpu"]
+    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    deterministic: bool
+
+
+class Params(Section):
+    """`finetune:` in params.yaml; dvc.yaml makes a path of the name in `models`."""
+
+    models: Annotated[list[Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]], Field(max_length=1)]
+    rungs: Annotated[list[RungName], Field(min_length=1)]
     budget_minutes: Positive | None
     keep_errors: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     probe: ProbeParams
+    tune: TuneParams
+
+
+@dataclass(frozen=True)
+class _Clock:
+    """The time since the stage began, and what is left of what it may take."""
+
+    started: float
+    budget_minutes: float | None
+
+    def look(self) -> tuple[float, bool]:
+        return time.monotonic() - self.started, self.left() > 0
+
+    def left(self) -> float:
+        if self.budget_minutes is None:
+            return math.inf
+        return self.started + 60 * self.budget_minutes - time.monotonic()
 
 
 def run(embedded: Path, train: Path, val: Path, model: Path, timing: Path, *, params: Params) -> None:
-    """Climb the ladder on cached features, then write the network that its last rung stands for."""
-    started = time.monotonic()
+    """Climb the ladder, then write the network that its last rung stands for.
+
+    Beside `timing` comes ladder-<name>.png, accuracy against minutes: of clocks nothing enters the model.
+    """
+    clock = _Clock(time.monotonic(), params.budget_minutes)
     rungs = _rungs(params)
     sides = {"train": Packed(train), "val": Packed(val)}
     _check(sides, train, val)
     features = Embedded(embedded)
     inputs = {"train": digest_folder(train), "val": digest_folder(val)}
     features.check(inputs, embedded)
-    about = features.about
+    about, packed = features.about, sides["train"]
     pretrained = open_pretrained(about.source, about.wanted())
-
-    def in_time() -> tuple[float, bool]:
-        spent = time.monotonic() - started
-        return spent, params.budget_minutes is None or spent < 60 * params.budget_minutes
-
+    ready = {name: Side(features.sides[name], _taught(side), side.pixels) for name, side in sides.items()}
     widths = dict(zip(about.depths, about.widths, strict=True))
-    climbed = climb(
-        Side(features.sides["train"], _taught(sides["train"])),
-        Side(features.sides["val"], _taught(sides["val"])),
-        widths,
-        Plan(rungs, _search(params.probe, about.depths), params.keep_errors),
-        in_time=in_time,
-    )
-    packed, stand = sides["train"], climbed.stand
-    views = about.views if stand.all_views else "none"
-    network = assemble(
-        pretrained.trunk, stand.probe, packed.contract.channels, views, temperature=stand.temperature
-    )
+    plan = Plan(rungs, _search(params.probe, about.depths), params.keep_errors)
+    place = _place(rungs, about, params.tune)
+    left = None if params.budget_minutes is None else clock.left
+    tuning = _tuning(params, len(pretrained.trunk.stages))
+    tuner = Tuner(pretrained.trunk, (ready["train"], ready["val"]), tuning, place, seconds_left=left)
+    with one_line("finetune.tune"):
+        climbed = climb(ready["train"], ready["val"], widths, plan, in_time=clock.look, tuner=tuner)
+    network = assemble(pretrained.trunk, climbed.stand, packed.contract.channels, about.views)
     card = {
         "kind": "network",
         "name": model.name,
@@ -87,27 +147,57 @@ def run(embedded: Path, train: Path, val: Path, model: Path, timing: Path, *, pa
         "n_by_class": packed.n_by_class(),
         "input": {k: v for k, v in asdict(packed.contract).items() if k != "classes"},
         "backbone": {"source": about.source, "sha256": about.sha256, "computed_in": about.mode},
-        **_ladder_card(climbed),
-        "precision": "fp32",
+        **_ladder_card(climbed, params.tune),
+        "precision": "fp32" if climbed.stand.tuned is None else place.precision,
         "inputs": inputs | {"params": digest_json(params.model_dump())},
     }
     with whole_folder(model) as folder:
-        write_text(folder / "history.jsonl", _lines(climbed))
+        write_text(folder / "history.jsonl", "".join(json.dumps(line) + "\n" for line in _lines(climbed)))
         save_bundle(folder, network.state_dict(), card)
-    _write_timing(timing, climbed, time.monotonic() - started, len(packed.pixels))
-    for rung in climbed.ladder.rungs:
+    _write_timing(timing, climbed, clock.look()[0], len(packed.pixels), place.device)
+    importlib.import_module(_PICTURE).draw_ladder(timing.with_name(f"ladder-{model.name}.png"), climbed)
+    _tell(climbed)
+
+
+def _tell(climbed: Climbed) -> None:
+    for rung, note in zip(climbed.ladder.rungs, climbed.notes, strict=True):
         kept = "kept" if rung.kept else "left out"
+        spoken = "" if note.spoken is None else f"; {note.spoken}"
         print(
             f"finetune: {rung.name} {kept}, {rung.why}; "
-            f"val loss {rung.loss:.4f}, accuracy {rung.accuracy:.4f}"
+            f"val loss {rung.loss:.4f}, accuracy {rung.accuracy:.4f}{spoken}"
         )
+    for skipped in climbed.skipped:
+        print(f"finetune: {skipped.name} not tried, {skipped.spoken}")
 
 
 def _rungs(params: Params) -> tuple[RungName, ...]:
     rungs = tuple(name for name in RUNGS if name in params.rungs)
-    if rungs[0] == "temperature":
-        raise ParamsError("finetune.rungs: ['temperature'] has nothing to stand on; add probe or views")
+    if rungs[0] not in HEADS:
+        raise ParamsError(f"finetune.rungs: {list(rungs)} has nothing to stand on; add probe or views")
     return rungs
+
+
+def _place(rungs: Sequence[RungName], about: About, params: TuneParams) -> Place:
+    """Where to compute; a device that is not there matters only to rungs that want it."""
+    device, precision = "cpu", "fp32"
+    if set(rungs) & set(TUNED):
+        device = pick_device(params.device, require_gpu=False, place="finetune.tune")
+        precision = pick_precision(params.precision, device, place="finetune.tune")
+        if params.deterministic:
+            be_deterministic()
+    return Place(device, precision, cast("Mode", about.mode), about.views, WORK)
+
+
+def _tuning(params: Params, n_stages: int) -> Tuning:
+    known = params.tune.model_dump(include={field.name for field in fields(Tuning)})
+    if params.tune.blocks != "all" and params.tune.blocks >= n_stages:
+        raise ParamsError(
+            f"finetune.tune.blocks: {params.tune.blocks} of {n_stages} stages; set it to all, or to less"
+        )
+    blocks = None if params.tune.blocks == "all" else params.tune.blocks
+    augment = Augment(**params.tune.augment.model_dump())
+    return Tuning(**known | {"blocks": blocks, "augment": augment, "unsure": params.probe.unsure})
 
 
 def _check(sides: dict[str, Packed], train: Path, val: Path) -> None:
@@ -157,46 +247,64 @@ def _network_card(network: Classifier) -> dict[str, Any]:
     }
 
 
-def _ladder_card(climbed: Climbed) -> dict[str, Any]:
+def _ladder_card(climbed: Climbed, params: TuneParams) -> dict[str, Any]:
     standing, probe = climbed.ladder.standing, climbed.stand.probe
+    lines = _lines(climbed)
+    n_epochs = {rung.name: [len(run) for run in note.epochs] for rung, note in _noted(climbed) if note.epochs}
+    tuned = {"method": params.method, "blocks": params.blocks, "asked": params.epochs, "epochs": n_epochs}
     return {
         "rungs": climbed.ladder.as_json(),
+        "skipped": [{"name": one.name, "why": one.why} for one in climbed.skipped],
         "chosen_rung": standing.name,
         "probe": {"depths": list(probe.depths), "c": probe.c, "search": probe.figures},
+        "tune": tuned if n_epochs else None,
         "temperature": climbed.stand.temperature,
         "val": {"loss": standing.loss, "accuracy": standing.accuracy},
-        "best_epoch": climbed.ladder.rungs.index(standing) + 1,
-        "epochs": len(climbed.ladder.rungs),
+        "best_epoch": [(line["rung"], line["run"]) for line in lines].index((standing.name, None)) + 1,
+        "epochs": len(lines),
     }
 
 
-def _lines(climbed: Climbed) -> str:
-    """One line per rung, as a training writes one per epoch."""
-    lines = [
-        {
-            "epoch": number,
-            "rung": rung.name,
-            "train_loss": note.train_loss,
-            "train_accuracy": note.train_accuracy,
-            "val_loss": rung.loss,
-            "val_accuracy": rung.accuracy,
-        }
-        for number, (rung, note) in enumerate(zip(climbed.ladder.rungs, climbed.notes, strict=True), start=1)
-    ]
-    return "".join(json.dumps(line) + "\n" for line in lines)
+def _noted(climbed: Climbed) -> list[tuple[Rung, Note]]:
+    return list(zip(climbed.ladder.rungs, climbed.notes, strict=True))
 
 
-def _write_timing(path: Path, climbed: Climbed, seconds: float, n_images: int) -> None:
+def _lines(climbed: Climbed) -> list[dict[str, Any]]:
+    """A line per epoch of each run, and one per rung; `epoch` counts lines, `run_epoch` a run's epochs."""
+    lines: list[dict[str, Any]] = []
+    run = 0
+    for rung, note in _noted(climbed):
+        for epochs in note.epochs:
+            run += 1
+            for epoch in epochs:
+                line = {k: v for k, v in asdict(epoch).items() if k not in ("epoch", "lr")}
+                lines.append({"rung": rung.name, "run": run, "run_epoch": epoch.epoch, **line})
+        lines.append(
+            {
+                "rung": rung.name,
+                "run": None,
+                "run_epoch": None,
+                "train_loss": note.train_loss,
+                "train_accuracy": note.train_accuracy,
+                "val_loss": rung.loss,
+                "val_accuracy": rung.accuracy,
+            }
+        )
+    return [{"epoch": number, **line} for number, line in enumerate(lines, start=1)]
+
+
+def _write_timing(path: Path, climbed: Climbed, seconds: float, n_images: int, device: str) -> None:
     rungs = [
         {"name": rung.name, "minutes": round(note.seconds / 60, 3), "val_accuracy": rung.accuracy}
-        for rung, note in zip(climbed.ladder.rungs, climbed.notes, strict=True)
+        for rung, note in _noted(climbed)
     ]
     found = {
-        "device": device_name("cpu"),
+        "device": device_name(device),
         "seconds": round(seconds, 3),
         "images_per_second": round(n_images / seconds, 1),
-        "peak_memory_mib": round(peak_memory_mib("cpu"), 1),
+        "peak_memory_mib": round(peak_memory_mib(device), 1),
         "rungs": rungs,
+        "skipped": [{"name": one.name, "why": one.spoken} for one in climbed.skipped],
         "python": platform.python_version(),
         "torch": torch.__version__,
         "requirements_lock": digest_file(LOCK) if LOCK.is_file() else "none",

@@ -1,0 +1,44 @@
+"""Accuracy against minutes, rung by rung: what each was worth.
+
+Drawn without pyplot, in the colours of Okabe and Ito; a point that was left out is hollow.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from convflow.learning.climbing import Climbed
+
+_BLUE, _GREY = "#0072B2", "#8A8A8A"
+_STYLE: Any = {
+    "axes.grid": True, "axes.axisbelow": True, "axes.spines.right": False, "axes.spines.top": False,
+    "axes.titlelocation": "left", "axes.titlesize": 11, "figure.constrained_layout.use": True,
+    "font.family": "DejaVu Sans", "font.size": 10, "grid.color": "#E4E4E4", "savefig.dpi": 110,
+    "text.parse_math": False,
+}  # fmt: skip
+
+
+def draw_ladder(path: Path, climbed: Climbed) -> None:
+    """Write a PNG: accuracy and log loss on val of each rung, when it was done."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rungs, minutes = climbed.ladder.rungs, [note.seconds / 60 for note in climbed.notes]
+    kept = [place for place, rung in enumerate(rungs) if rung.kept]
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(9, 3.8))
+        for axes, values, title in zip(
+            figure.subplots(1, 2),
+            ([100 * rung.accuracy for rung in rungs], [rung.loss for rung in rungs]),
+            ("Accuracy on val, %", "Log loss on val, nats"),
+            strict=True,
+        ):
+            axes.step([minutes[i] for i in kept], [values[i] for i in kept], where="post", color=_BLUE)
+            for rung, x, y in zip(rungs, minutes, values, strict=True):
+                colour = _BLUE if rung.kept else _GREY
+                axes.plot([x], [y], "o", color=colour, markerfacecolor=colour if rung.kept else "white")
+                axes.annotate(rung.name, (x, y), xytext=(4, 5), textcoords="offset points", color=colour)
+            axes.set_title(title)
+            axes.set_xlabel("minutes")
+            axes.margins(0.15)
+        figure.savefig(path, metadata={"Software": None})
