@@ -160,7 +160,7 @@ def test_memory_is_asked_for_and_the_machine_may_be_shared(made):
 def params(**changed):
     known = {
         "processes": 1, "seed": 0, "baselines": BASELINES, "networks": {"cnn": NETWORK},
-        "transfers": {"frozen": FROZEN},
+        "transfers": {"frozen": FROZEN | {"tune": None}},
     }  # fmt: skip
     return folds.Params(**(known | changed))
 
@@ -168,7 +168,7 @@ def params(**changed):
 def test_names_pick_the_contestant():
     assert folds._contestant("frozen", params()) == ("convflow.studying.transferred", FROZEN)
     with pytest.raises(ParamsError, match="folds: 'cnn' stands in networks and in transfers; rename one"):
-        folds._contestant("cnn", params(transfers={"cnn": FROZEN}))
+        folds._contestant("cnn", params(transfers={"cnn": FROZEN | {"tune": None}}))
 
 
 @pytest.fixture
@@ -226,12 +226,13 @@ def test_a_key_changes_with_its_own_settings_and_features_and_no_others(study, m
             folds.is_done = real
         return found
 
-    other = {"frozen": FROZEN | {"probe": probe(c=[3.0])}, "more": FROZEN}
+    plain = FROZEN | {"tune": None}
+    other = {"frozen": plain | {"probe": probe(c=[3.0])}, "more": plain}
     frozen, majority, cnn = keys("frozen"), keys("majority"), keys("cnn")
     assert len(set(frozen)) == 6
     assert keys("frozen", networks={"cnn": NETWORK | {"epochs": 9}}) == frozen
     assert keys("frozen", baselines=BASELINES | {"folds": 4}) == frozen
-    assert keys("frozen", transfers={"frozen": FROZEN, "more": other["frozen"]}) == frozen
+    assert keys("frozen", transfers={"frozen": plain, "more": other["frozen"]}) == frozen
     assert not set(keys("frozen", transfers=other)) & set(frozen)
     assert keys("majority", transfers=other) == majority
     assert keys("cnn", transfers=other) == cnn

@@ -99,12 +99,42 @@ class Probe(Section):
     unsure: Literal["weight", "soft", "ignore"]
 
 
+class TuneAugment(Section):
+    """`augment:` of a tuning from pixels; flips are the views of `encode`."""
+
+    rotate_degrees: Annotated[float, Field(ge=0, le=180)]
+    shift: Fraction
+    scale: Annotated[float, Field(ge=0, lt=1)]
+    brightness: Annotated[float, Field(ge=0, le=255)]
+    contrast: Fraction
+
+
+class Tune(Section):
+    """`tune:` of a transfer; see `convflow.learning.tuning.Tuning`."""
+
+    method: Literal["lp_ft", "plain", "gradual"]
+    blocks: Literal["all"] | PositiveInt
+    epochs: PositiveInt
+    batch_size: PositiveInt
+    lr: Positive
+    decay: Annotated[float, Field(gt=0, le=1)]
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    ema: Annotated[float, Field(ge=0, lt=1)]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    runs: Annotated[int, Field(ge=2)]
+    augment: TuneAugment
+    device: Literal["auto", "cuda", "mps", "cpu"]
+    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    deterministic: bool
+
+
 class Transfer(Section):
     """How a pretrained network is fitted, as in `finetune:` of the main pipeline."""
 
-    rungs: Annotated[list[Literal["probe", "views", "temperature"]], Field(min_length=1)]
+    rungs: Annotated[list[Literal["probe", "views", "tune", "soup", "temperature"]], Field(min_length=1)]
     keep_errors: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     probe: Probe
+    tune: Tune | None
 
 
 class Params(Section):
@@ -162,10 +192,21 @@ def _contestant(name: str, params: Params) -> tuple[str, dict[str, Any]]:
     if name in params.networks and name in params.transfers:
         raise ParamsError(f"folds: {name!r} stands in networks and in transfers; rename one of them")
     if name in params.transfers:
-        return "convflow.studying.transferred", params.transfers[name].model_dump()
+        return _transfer(name, params.transfers[name])
     if name in params.networks:
         return "convflow.studying.networks", params.networks[name].model_dump()
     return "convflow.studying.classical", params.baselines.model_dump()
+
+
+def _transfer(name: str, transfer: Transfer) -> tuple[str, dict[str, Any]]:
+    """A frozen one is made by a module without tuning, so an edit there leaves its answers alone."""
+    if not set(transfer.rungs) & {"tune", "soup"}:
+        return "convflow.studying.transferred", transfer.model_dump(exclude={"tune"})
+    if transfer.tune is None:
+        raise ParamsError(
+            f"folds.transfers.{name}.tune: null, but a rung wants it; take tune and soup out of rungs"
+        )
+    return "convflow.studying.tuned", transfer.model_dump()
 
 
 def _jobs(splits: Path, task: Task, folds: Path, module: Contestant) -> Iterator[Job]:

@@ -1,9 +1,12 @@
 """A pretrained network as a contestant, climbed rung by rung on features computed once for all splits.
 
-Shape letters: N images, M of them in test, V views, F features, K classes.
+Nothing of the network itself is trained here; see `convflow.studying.tuned` for that.
+
+Shape letters: N images, M of them in test, K classes.
 """
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,14 +16,14 @@ from numpy.typing import NDArray
 from convflow.data.packed import Packed
 from convflow.errors import DataError, ParamsError
 from convflow.files import digest_folder
-from convflow.learning.climbing import RUNGS, Climbed, Plan, RungName, Side, climb
+from convflow.learning.climbing import HEADS, RUNGS, Climbed, Plan, RungName, Side, Stand, climb
 from convflow.learning.devices import device_name
 from convflow.learning.embedded import Embedded
 from convflow.learning.probing import Search, Taught, Widths, last_depths
 from convflow.studying.groups import group_numbers
 from convflow.studying.jobs import Answer, Indices, Task
 
-_ALL = "all"  # the side whose features the study keeps: each split picks its rows
+ALL = "all"  # the side whose features the study keeps: each split picks its rows
 _TORCH = 2**30  # bytes: libraries
 _COPIES = 16  # of the features under one view, at the most: standardised and turned, in double precision
 
@@ -32,13 +35,12 @@ def answer(task: Task) -> Answer:
         DataError: no whole folder of features, or train has images of one class only.
         ParamsError: no rung that gives a head, or stages that were not kept.
     """
-    features = Embedded(task.features, made_by="encode")
-    feature_NVF, about = features.sides[_ALL], features.about
-    widths = dict(zip(about.depths, about.widths, strict=True))
-    climbed = _climbed(task, feature_NVF, widths)
-    test = Side(np.asarray(feature_NVF[task.rows["test"]]), _untold(climbed))
-    prob_MK = climbed.stand.logits(test, widths).softmax(dim=1).numpy()
-    return Answer(prob_MK.astype(np.float32), _notes(climbed), device_name("cpu"), _seconds(climbed))
+    features = open_features(task)
+    train, val = sides_of(task, features)
+    widths = widths_of(features)
+    climbed = climb(train, val, widths, plan_of(task, list(widths)), in_time=clock())
+    prob_MK = prob_of(climbed.stand, task, features)
+    return Answer(prob_MK, notes_of(climbed), device_name("cpu"), seconds_of(climbed))
 
 
 def stamp(task: Task) -> dict[str, str]:
@@ -47,8 +49,7 @@ def stamp(task: Task) -> dict[str, str]:
     Raises:
         DataError: the features are of other images than those packed.
     """
-    packed = {_ALL: digest_folder(task.packed)}
-    Embedded(task.features, made_by="encode").check(packed, task.features)
+    open_features(task).check({ALL: digest_folder(task.packed)}, task.features)
     labels = digest_folder(task.packed, skip=frozenset({"pixels.npy", "contract.json"}))
     version = torch.__version__.partition("+")[0]
     return {"features": digest_folder(task.features), "labels": labels, "torch": version}
@@ -60,48 +61,56 @@ def most_at_once(settings: dict[str, Any]) -> int | None:
 
 
 def memory(task: Task) -> int:
-    """Libraries, the features of a split under all views, and what is made of those under one."""
-    features = Embedded(task.features, made_by="encode").sides[_ALL]
-    return int(_TORCH + features.nbytes + _COPIES * features.nbytes // features.shape[1])
+    """Libraries, and what is made of the features under one view."""
+    features = open_features(task).sides[ALL]
+    return int(_TORCH + _COPIES * features.nbytes // features.shape[1])
 
 
-def _climbed(task: Task, feature_NVF: NDArray[np.float32], widths: Widths) -> Climbed:
-    """Fit on train, and keep what helps on val; rungs that train the network itself belong here, too."""
-    started = time.monotonic()
+def open_features(task: Task) -> Embedded:
+    """The features of all images.
+
+    Raises:
+        DataError: a part is missing, or the parts do not agree.
+    """
+    return Embedded(task.features, made_by="encode")
+
+
+def widths_of(features: Embedded) -> Widths:
+    """How many features each stage has."""
+    return dict(zip(features.about.depths, features.about.widths, strict=True))
+
+
+def sides_of(task: Task, features: Embedded) -> tuple[Side, Side]:
+    """Train and val, with their features, pictures and labels; groups where the protocol keeps them together.
+
+    Raises:
+        DataError: train has images of one class only.
+    """
     packed = Packed(task.packed)
     group_N = group_numbers(task.packed) if task.grouped else None
-    train, val = (
-        Side(np.asarray(feature_NVF[rows]), _taught(packed, rows, group_N))
-        for rows in (task.rows["train"], task.rows["val"])
-    )
+
+    def side(rows: Indices) -> Side:
+        groups = None if group_N is None else group_N[rows]
+        taught = Taught(packed.labels[rows], packed.weights[rows], groups, len(packed.contract.classes))
+        return Side(features.sides[ALL], taught, image_NSSC=packed.pixels, row_N=rows)
+
+    train, val = side(task.rows["train"]), side(task.rows["val"])
     if len(np.unique(train.taught.label_N)) < 2:
         raise DataError(f"{task.packed}: images of one class only in train; add some of another")
-    plan = Plan(_rungs(task), _search(task, list(widths)), task.settings["keep_errors"])
-    return climb(train, val, widths, plan, in_time=lambda: (time.monotonic() - started, True))
+    return train, val
 
 
-def _taught(packed: Packed, rows: Indices, group_N: Indices | None) -> Taught:
-    groups = None if group_N is None else group_N[rows]
-    return Taught(packed.labels[rows], packed.weights[rows], groups, len(packed.contract.classes))
+def plan_of(task: Task, stages: list[int]) -> Plan:
+    """Which rungs are tried, and how a head is looked for.
 
-
-def _untold(climbed: Climbed) -> Taught:
-    """What a model that answers is told of labels: nothing."""
-    nothing = np.empty(0)
-    n_classes = len(climbed.stand.probe.bias_K)
-    return Taught(nothing.astype(np.int64), nothing.astype(np.float32), None, n_classes)
-
-
-def _rungs(task: Task) -> tuple[RungName, ...]:
-    rungs = tuple(name for name in RUNGS if name in task.settings["rungs"])
-    if not set(rungs) & {"probe", "views"}:
+    Raises:
+        ParamsError: no rung that gives a head, or stages that were not kept.
+    """
+    rungs: tuple[RungName, ...] = tuple(name for name in RUNGS if name in task.settings["rungs"])
+    if not set(rungs) & set(HEADS):
         raise ParamsError(
             f"folds.transfers.{task.name}.rungs: {list(rungs)} gives no head; add probe or views"
         )
-    return rungs
-
-
-def _search(task: Task, stages: list[int]) -> Search:
     probe = task.settings["probe"]
     depths = last_depths(stages)
     if probe["depths"] != "auto":
@@ -112,10 +121,25 @@ def _search(task: Task, stages: list[int]) -> Search:
                 f"folds.transfers.{task.name}.probe.depths: {list(one)} is not among {stages}, "
                 "the stages whose features are kept; set it to auto"
             )
-    return Search(depths, tuple(sorted(probe["c"])), probe["folds"], task.seed, probe["unsure"])
+    search = Search(depths, tuple(sorted(probe["c"])), probe["folds"], task.seed, probe["unsure"])
+    return Plan(rungs, search, task.settings["keep_errors"])
 
 
-def _notes(climbed: Climbed) -> dict[str, Any]:
+def clock() -> Callable[[], tuple[float, bool]]:
+    """Seconds from now on, and that there is always time for another rung: a split ends when it is done."""
+    started = time.monotonic()
+    return lambda: (time.monotonic() - started, True)
+
+
+def prob_of(stand: Stand, task: Task, features: Embedded) -> NDArray[np.float32]:
+    """Probabilities float32 (M, K) of the test images, from their features alone."""
+    nothing = Taught(np.empty(0, np.int64), np.empty(0, np.float32), None, len(stand.probe.bias_K))
+    test = Side(features.sides[ALL], nothing, row_N=task.rows["test"])
+    found: NDArray[np.float32] = stand.logits(test, widths_of(features)).softmax(dim=1).float().numpy()
+    return found
+
+
+def notes_of(climbed: Climbed) -> dict[str, Any]:
     """What was kept and chosen; no clock, so that equal runs write equal files."""
     stand, standing = climbed.stand, climbed.ladder.standing
     return {
@@ -127,7 +151,7 @@ def _notes(climbed: Climbed) -> dict[str, Any]:
     }
 
 
-def _seconds(climbed: Climbed) -> dict[str, float]:
+def seconds_of(climbed: Climbed) -> dict[str, float]:
     """Seconds that each rung took."""
     names = [rung.name for rung in climbed.ladder.rungs]
     done = [0.0, *(note.seconds for note in climbed.notes)]
