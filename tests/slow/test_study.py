@@ -15,9 +15,11 @@ STUDY = "studies/elpv/dvc.yaml"
 SETTINGS = {
     ("protocols", "random"): {"P1": {"splits": 3, "test_fraction": 0.25}},
     ("protocols", "grouped"): {"P2": {"folds": 3, "repeats": 1}},
-    ("standing", "models"): ["majority", "logistic", "cnn"],
+    ("standing", "models"): ["majority", "logistic", "cnn", "frozen"],
     ("standing", "reference"): "logistic",
-    ("gather", "size_px"): {"features": 48, "networks": 16},
+    ("gather", "size_px"): {"features": 48, "networks": 16, "pretrained": 64},
+    ("encode", "size_px"): 64,
+    ("encode", "views"): "none",
 }
 
 
@@ -28,6 +30,7 @@ def settle(project: Project, **changed: dict) -> None:
     for (section, name), value in SETTINGS.items():
         params[section][name] = value
     params["folds"]["networks"]["cnn"] |= {"epochs": 2, "arch_args": {"width": 8}} | changed
+    params["folds"]["transfers"]["frozen"]["probe"] |= {"c": [0.003], "folds": 2, "depths": [[8]]}
     params["folds"]["baselines"]["logistic"] = {"c": [0.001, 0.01]}
     path.write_text(yaml.safe_dump(params, sort_keys=False))
 
@@ -51,7 +54,7 @@ def test_every_model_answers_every_split_and_the_table_says_how_well(study):
     wanted = {
         f"{protocol}/{model}/{split}.parquet"
         for protocol, splits in names.items()
-        for model in ("majority", "logistic", "cnn")
+        for model in ("majority", "logistic", "cnn", "frozen")
         for split in splits
     }
     assert set(answers(study)) == wanted
@@ -62,6 +65,7 @@ def test_every_model_answers_every_split_and_the_table_says_how_well(study):
         if (line["slice"], line["metric"]) == ("all", "accuracy")
     }
     assert accuracy["P1", "logistic"] > accuracy["P1", "majority"] + 0.05
+    assert accuracy["P1", "frozen"] > accuracy["P1", "majority"] + 0.05
     assert 0.67 < accuracy["P1", "majority"] < 0.70
     probe = {
         line["protocol"]: line["gain"]["mean"] for line in found["leaks"] if line["probe"] == "file order"
@@ -91,3 +95,4 @@ def test_a_changed_network_leaves_the_baselines_alone(study, tmp_path):
     assert "folds: P1 cnn: 0 of 3 splits are there" in done.stdout
     changed = {name for name, content in answers(project).items() if before[name] != content}
     assert {name.split("/")[1] for name in changed} == {"cnn"}
+    assert "folds: P2 frozen: 3 of 3 splits are there" in done.stdout
