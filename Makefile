@@ -11,7 +11,8 @@ READY  := $(VENV)/.ready-$(PLACE)
 RUN    := $(BIN)/convflow environment --
 # What the demonstration sets need beyond what `convflow init` reads off the images.
 SET_elpv   := --set train.epochs=30 --set train.batch_size=64 \
-              --set train.normalise=image --set train.augment.flips=both --set evaluate.positive=defective
+              --set train.normalise=image --set train.augment.flips=both --set evaluate.positive=defective \
+              --set embed.views=flips
 SET_digits :=
 
 .DEFAULT_GOAL := help
@@ -76,5 +77,5 @@ bench: $(READY)  ## Print the ratios against peers
 
 clean:  ## Remove what can be made again (not data/raw, mlflow.db or the DVC cache)
 	rm -rf .convflow .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
-	rm -rf data/scan data/approved data/splits data/packed data/features models predictions reports
+	rm -rf data/scan data/approved data/splits data/packed data/features data/embedded models predictions reports
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -9,6 +9,7 @@ import pyarrow as pa
 from PIL import Image
 
 from convflow import errors
+from convflow.data.packed import Contract, write_contract
 from convflow.evaluation import operating_point, ranking
 from convflow.files import digest_file, read_json, write_json, write_text
 from convflow.tables import write_table
@@ -62,9 +63,11 @@ def load_predictor(folder, device="cpu"):
 def make_project(root: Path) -> Path:
     """Write a project with the stand-in model below `root`."""
     pixels = np.random.default_rng(0).integers(0, 256, (len(PATHS), SIDE, SIDE, 1), dtype=np.uint8)
-    (root / "data/packed/val").mkdir(parents=True)
-    np.save(root / "data/packed/val/pixels.npy", pixels)
-    write_table(root / "data/packed/val/rows.parquet", pa.table({"path": PATHS}))
+    packed = root / f"data/packed/val/{SIDE}"
+    packed.mkdir(parents=True)
+    np.save(packed / "pixels.npy", pixels)
+    write_contract(packed / "contract.json", Contract(CLASSES, SIDE, 1, "stretch"))
+    write_table(packed / "rows.parquet", pa.table({"path": PATHS}))
     members = {"path": PATHS, "sha256": PATHS, "label": ["good"] * 12, "side": ["val"] * 12}
     write_table(root / "data/splits/members.parquet", pa.table(members))
     write_model(root / "models/cnn")

@@ -18,7 +18,13 @@ from convflow.stages import baseline as stage
 from convflow.stages import features as features_stage
 from made_features import GRIDS, SIDE, made_packed
 
-FEATURES = {"hog_cells": 4, "hog_orientations": 6, "lbp_radii": [1], "histogram_bins": 8, "raw_px": 0}
+FEATURES = {
+    "hog_cells": 4,
+    "hog_orientations": 6,
+    "lbp_radii": [1],
+    "histogram_bins": 8,
+    "raw_px": 0,
+}
 PARAMS = {
     "kinds": ["majority", "knn"],
     "folds": 3,
@@ -51,7 +57,9 @@ def fit_here(kind: str, **changed) -> Path:
 
 
 def describe_here() -> None:
-    params = check_section(FEATURES, features_stage.Params, place="params.yaml: features")
+    params = check_section(
+        {"packed_px": SIDE, **FEATURES}, features_stage.Params, place="params.yaml: features"
+    )
     features_stage.run(Path("packed/train"), Path("packed/val"), Path("features"), params=params)
 
 

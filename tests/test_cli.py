@@ -34,8 +34,10 @@ LOADS = {
     "decide": set(),
     "digits": SKLEARN,
     "elpv": set(),
+    "embed": {"accelerate", "torch"},
     "evaluate": {"matplotlib", "pyarrow", "scipy"},
     "features": {"scipy", "skimage"},
+    "finetune": {"accelerate", "pyarrow", "scipy", "torch"},
     "pack": {"pyarrow"},
     "predict": {"pyarrow"},  # and what the model's kind needs, once it is known
     "publish": set(),
@@ -135,7 +137,7 @@ def test_a_stage_is_handed_its_paths_and_its_section(tmp_path, monkeypatch, caps
         "rows.parquet",
         "summary.json",
     ]
-    Path("params.yaml").write_text("pack: {size_px: 12, channels: 2, fit: stretch}\n")
+    Path("params.yaml").write_text("pack: {sizes_px: [12], channels: 2, fit: stretch}\n")
     with pytest.raises(ParamsError, match=r"^params.yaml: pack.channels: expected auto, 1 or 3, found 2$"):
         cli.run(["run", "pack", *"abcde"])
 

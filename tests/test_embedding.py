@@ -17,6 +17,7 @@ from made_packed import packed_folder, pictures
 
 SPEC = Spec("efficientnet_lite0", {}, 3, 224, 32)
 PARAMS = {
+    "packed_px": 24,
     "source": "efficientnet_lite0", "arch": None, "sha256": None, "size_px": 32, "pooling": "mean",
     "views": "flips", "mode": "fp32", "device": "cpu",
 }  # fmt: skip

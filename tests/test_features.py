@@ -15,7 +15,13 @@ from convflow.params import check_section
 from convflow.stages import features as stage
 from made_features import made_packed
 
-PARAMS = {"hog_cells": 4, "hog_orientations": 9, "lbp_radii": [1, 3], "histogram_bins": 8, "raw_px": 0}
+PARAMS = {
+    "hog_cells": 4,
+    "hog_orientations": 9,
+    "lbp_radii": [1, 3],
+    "histogram_bins": 8,
+    "raw_px": 0,
+}
 SPEC = FeatureSpec(hog_cells=4, hog_orientations=9, lbp_radii=(1, 3), histogram_bins=8, raw_px=5)
 
 
@@ -31,7 +37,7 @@ def block(found_NF, spec, channels, name):
 
 
 def section(**changed):
-    return check_section({**PARAMS, **changed}, stage.Params, place="params.yaml: features")
+    return check_section({"packed_px": 16, **PARAMS, **changed}, stage.Params, place="params.yaml: features")
 
 
 def test_the_sorts_of_features_stand_in_order_and_are_as_many_as_told():

@@ -65,7 +65,8 @@ class Project:
 
     def finetune(self, name="finetuned", **changed):
         model, timing = self.root / "models" / name, self.root / f"fit-{name}.json"
-        finetune.run(self.root / "embedded", *self.sides, model, timing, params=params(**changed))
+        ladder = self.root / f"ladder-{name}.png"
+        finetune.run(self.root / "embedded", *self.sides, model, timing, ladder, params=params(**changed))
         return model
 
 

@@ -35,9 +35,9 @@ def members(root, folder, sides, **columns):
     return table
 
 
-def pack(root, tmp_path, **changes):
-    params = stage.Params(**{"size_px": 12, "channels": "auto", "fit": "stretch"} | changes)
-    folders = [tmp_path / "packed" / side for side in SIDES]
+def pack(root, tmp_path, side_px=12, **changes):
+    params = stage.Params(**{"sizes_px": [12, 16], "channels": "auto", "fit": "stretch"} | changes)
+    folders = [tmp_path / "packed" / side / str(side_px) for side in SIDES]
     stage.run(root, tmp_path / "splits", *folders, params=params)
     return folders
 
@@ -105,7 +105,7 @@ def test_a_file_that_broke_since_the_scan_is_named_and_leaves_no_folder(pictures
         DataError, match=rf"^{broken}: broken or truncated PNG \(.*\); remove it or put a whole copy"
     ):
         pack(pictures, tmp_path)
-    assert list((tmp_path / "packed").iterdir()) == []
+    assert list((tmp_path / "packed").rglob("*.npy")) == []
 
 
 def test_the_same_file_is_named_when_workers_find_it(tmp_path, monkeypatch):
@@ -125,7 +125,7 @@ def test_a_stop_in_the_middle_leaves_the_old_folder_or_none(pictures, tmp_path, 
     before = [(folder / "pixels.npy").read_bytes() for folder in folders]
     monkeypatch.setattr(stage, "write_contract", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        pack(pictures, tmp_path, size_px=16)
+        pack(pictures, tmp_path, 16)
     assert [(folder / "pixels.npy").read_bytes() for folder in folders] == before
     assert sorted(path.name for path in (tmp_path / "packed").iterdir()) == sorted(SIDES)
 
@@ -210,7 +210,9 @@ def test_the_contract_in_the_folder_is_plain_json(folder):
     }
 
 
-@pytest.mark.parametrize("wrong", [{"size_px": 7}, {"size_px": 1025}, {"channels": 2}, {"fit": "squash"}])
+@pytest.mark.parametrize(
+    "wrong", [{"sizes_px": [7]}, {"sizes_px": [1025]}, {"sizes_px": []}, {"channels": 2}, {"fit": "squash"}]
+)
 def test_wrong_parameters_are_refused(wrong):
     with pytest.raises(ValidationError):
-        stage.Params(**{"size_px": 12, "channels": "auto", "fit": "stretch"} | wrong)
+        stage.Params(**{"sizes_px": [12], "channels": "auto", "fit": "stretch"} | wrong)

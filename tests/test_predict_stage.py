@@ -26,7 +26,7 @@ CLASSES = ["bad one", "good"]
 def project(tmp_path):
     """A folder with a model and packed val (5 images) and test (4)."""
     for seed, (side, n_images) in enumerate((("val", 5), ("test", 4))):
-        packed_folder(tmp_path / "packed" / side, n_images, classes=CLASSES, seed=seed)
+        packed_folder(tmp_path / "packed" / side / str(SIDE), n_images, classes=CLASSES, seed=seed)
     torch.manual_seed(0)
     card = {
         "kind": "network",
@@ -88,7 +88,7 @@ def test_the_same_inputs_give_the_same_bytes(project):
 
 def test_a_side_without_images_adds_no_rows(project):
     empty = project / "empty"
-    packed_folder(empty, 0, classes=CLASSES)
+    packed_folder(empty / str(SIDE), 0, classes=CLASSES)
     out = project / "some.parquet"
     run(project / "cnn", project / "packed/val", empty, out, project / "timing.json")
     table = read_table(out)
@@ -99,13 +99,22 @@ def test_a_side_without_images_adds_no_rows(project):
 
 @pytest.mark.parametrize("changed", [{"classes": ["bad one", "worse"]}, {"channels": 3}])
 def test_images_packed_otherwise_than_the_model_was_trained_on_are_refused(project, changed):
-    other = packed_folder(project / "other", 4, **{"classes": CLASSES, **changed})
+    packed_folder(project / "other" / str(SIDE), 4, **{"classes": CLASSES, **changed})
+    other = project / "other"
     with pytest.raises(
-        DataError, match=r"other: packed otherwise than the model was trained on; run `dvc rep"
+        DataError, match=rf"other/{SIDE}: packed otherwise than the model was trained on; run `dvc rep"
     ):
         run(project / "cnn", project / "packed/val", other, project / "p.parquet", project / "t.json")
     assert not (project / "p.parquet").exists()
     assert not (project / "t.json").exists()
+
+
+def test_a_size_that_was_not_packed_is_named(project):
+    (project / "packed/test" / str(SIDE)).rename(project / "packed/test/99")
+    with pytest.raises(
+        DataError, match=rf"packed/test: no pictures of {SIDE} px; add {SIDE} to pack.sizes_px"
+    ):
+        predict(project)
 
 
 def test_answers_are_timed_alone_and_in_batches(project):

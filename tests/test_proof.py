@@ -16,7 +16,7 @@ from convflow.registry import known, proving
 from convflow.registry.door import unswept
 from convflow.registry.known import known_answers
 from convflow.registry.store import Store
-from made_project import CLASSES, PATHS, POINT, make_project
+from made_project import CLASSES, PATHS, POINT, SIDE, make_project
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def answers_of(known: known.Known, shift: float = 0.0) -> dict[str, Any]:
 
 def test_the_proof_names_the_difference_and_the_remedy(project: Path, tmp_path: Path) -> None:
     told = {"criterion": "f1", "positive": "good", "threshold": POINT}
-    asked = known_answers(Path("data/packed/val"), Path("predictions/cnn.parquet"), CLASSES, 8, told)
+    asked = known_answers(Path(f"data/packed/val/{SIDE}"), Path("predictions/cnn.parquet"), CLASSES, 8, told)
 
     def compare(**answers: Any) -> float:
         np.savez(tmp_path / "a.npz", **answers)
@@ -145,17 +145,17 @@ def test_a_stranger_whose_parent_is_gone_ends(nowhere: Store) -> None:
 
 
 def test_known_answers_are_spread_over_the_images_both_sides_have(project: Path) -> None:
-    known = known_answers(Path("data/packed/val"), Path("predictions/cnn.parquet"), CLASSES, 4)
-    pixels = np.load("data/packed/val/pixels.npy")
+    known = known_answers(Path(f"data/packed/val/{SIDE}"), Path("predictions/cnn.parquet"), CLASSES, 4)
+    pixels = np.load(f"data/packed/val/{SIDE}/pixels.npy")
     np.testing.assert_array_equal(known.pixels, pixels[[0, 3, 7, 11]])
     assert len(
-        known_answers(Path("data/packed/val"), Path("predictions/cnn.parquet"), CLASSES, 99).pixels
+        known_answers(Path(f"data/packed/val/{SIDE}"), Path("predictions/cnn.parquet"), CLASSES, 99).pixels
     ) == len(PATHS)
 
 
 def test_known_probabilities_are_calibrated(project: Path) -> None:
     told = {"criterion": "argmax", "temperature": 2.0}
-    paths = Path("data/packed/val"), Path("predictions/cnn.parquet")
+    paths = Path(f"data/packed/val/{SIDE}"), Path("predictions/cnn.parquet")
     raw, calibrated = (known_answers(*paths, CLASSES, 4, point) for point in (None, told))
     powers = np.sqrt(raw.prob_NK)
     np.testing.assert_allclose(calibrated.prob_NK, powers / powers.sum(axis=1, keepdims=True), rtol=1e-12)

@@ -28,7 +28,7 @@ from convflow.registry.resolve import resolve
 from convflow.registry.scratch import scratch_folder
 from convflow.registry.standing import registered_line
 from convflow.registry.store import Store, Tracking, local_path, open_store, redact
-from made_project import ARGUMENTS, POINT, add_rival, make_project, write_model
+from made_project import ARGUMENTS, POINT, SIDE, add_rival, make_project, write_model
 
 POINT_TOLD = {"criterion": "f1", "positive": "good", "threshold": POINT, "value_on_val": None}
 TRACKING = Tracking(uri="sqlite:///mlflow.db", artifacts="mlartifacts", experiment="e", live=True)
@@ -136,7 +136,7 @@ def project(tmp_path: Path) -> Path:
         ("reports/evaluation/leaderboard.json", False),
         ("reports/timing/fit-cnn.json", False),
         ("reports/verdict.json", False),
-        ("data/packed/val/rows.parquet", False),
+        (f"data/packed/val/{SIDE}/rows.parquet", False),
     ],
 )
 def test_the_key_follows_content_and_no_clock(project: Path, file: str, changes: bool) -> None:

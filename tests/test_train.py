@@ -22,6 +22,7 @@ from made_packed import SIDE, packed_folder
 
 CLASSES = ["left", "middle", "right"]
 PARAMS = {
+    "packed_px": SIDE,
     "arch": "residual",
     "arch_args": {"width": 4, "dropout": 0.2},
     "normalise": "dataset",

@@ -12,11 +12,10 @@ from convflow.params import load_section
 
 SOURCES = ("elpv", "digits")
 STAGES = (
-    "scan", "validate", "split", "pack", "features", "baseline", "train", "predict", "evaluate", "decide",
-    "publish",
+    "scan", "validate", "split", "pack", "features", "baseline", "train", "embed", "finetune", "predict",
+    "evaluate", "decide", "publish",
 )  # fmt: skip
 STUDY = ("gather", "protocols", "describe", "encode", "folds", "standing")  # of the pipelines in studies/
-APART = ("embed", "finetune")  # by hand: transfer learning is in no pipeline yet
 VERBS = {
     "init": "check a folder of images and point params.yaml at it",
     "repro": "run the pipeline, then say what came out",
@@ -54,7 +53,7 @@ def build_parser(verb: str | None) -> argparse.ArgumentParser:
         if name == verb:
             importlib.import_module(f"convflow.verbs.{name}").add_arguments(one)
     one = verbs.add_parser("run", help="run one stage, as dvc.yaml does", description="Run one stage.")
-    one.add_argument("stage", choices=SOURCES + STAGES + STUDY + APART)
+    one.add_argument("stage", choices=SOURCES + STAGES + STUDY)
     one.add_argument("paths", nargs="*", metavar="PATH")
     return parser
 
@@ -65,7 +64,7 @@ def run_stage(stage: str, paths: Sequence[str]) -> None:
     Raises:
         ParamsError: an unknown stage, another number of paths, or a wrong section.
     """
-    if stage not in SOURCES + STAGES + STUDY + APART:
+    if stage not in SOURCES + STAGES + STUDY:
         raise ParamsError(f"no stage {stage!r}; the stages are {', '.join(STAGES)}")
     module = importlib.import_module(f"convflow.stages.{stage}")
     wanted = [name for name in inspect.signature(module.run).parameters if name != "params"]

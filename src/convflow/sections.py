@@ -61,7 +61,33 @@ def faults_of_sections(tree: Mapping[Any, Any], stages: Sequence[str]) -> dict[s
 
 
 def _faults_between(tree: Mapping[str, Any]) -> dict[str, str]:
-    """Where sections that are sound by themselves contradict the classes that are expected."""
+    """Where sections that are sound by themselves contradict each other."""
+    return _faults_of_sizes(tree) | _faults_of_models(tree) | _faults_of_classes(tree)
+
+
+def _faults_of_sizes(tree: Mapping[str, Any]) -> dict[str, str]:
+    """Where a stage takes pictures of a size that is not packed."""
+    sizes = at(tree, "pack.sizes_px") or []
+    users = ("features", "train", "embed") if at(tree, "finetune.models") else ("features", "train")
+    taken = {f"{stage}.packed_px": at(tree, f"{stage}.packed_px") for stage in users}
+    return {
+        key: f"{side} is not among pack.sizes_px {sizes}; add it there"
+        for key, side in taken.items()
+        if side is not None and side not in sizes
+    }
+
+
+def _faults_of_models(tree: Mapping[str, Any]) -> dict[str, str]:
+    """Where a model is to be evaluated that no stage makes."""
+    made = ["cnn", *(at(tree, "baseline.kinds") or []), *(at(tree, "finetune.models") or [])]
+    missing = [name for name in at(tree, "evaluate.models") or [] if name not in made]
+    if not missing:
+        return {}
+    return {"evaluate.models": f"no stage makes {missing[0]!r}{nearest(missing[0], made) or _all(made)}"}
+
+
+def _faults_of_classes(tree: Mapping[str, Any]) -> dict[str, str]:
+    """Where a class is named that is not expected."""
     classes = at(tree, "validate.labels")
     if classes is None:
         return {}

@@ -13,8 +13,9 @@ ROOT = Path(__file__).resolve().parents[2]
 # Nothing but loopback is reached: whatever asks for the network fails at once, and its test with it.
 CUT = {name: "http://127.0.0.1:9" for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")}
 QUICK = (
-    "--set", "pack.size_px=16", "--set", "train.epochs=6", "--set", "train.lr=0.005",
-    "--set", "validate.data_docs=false",
+    "--set", "features.packed_px=16", "--set", "train.packed_px=16", "--set", "train.epochs=6",
+    "--set", "train.lr=0.005", "--set", "validate.data_docs=false",
+    "--set", "finetune.models=[]", "--set", "evaluate.models=[cnn, svm, logistic, knn, majority]",
 )  # fmt: skip
 
 

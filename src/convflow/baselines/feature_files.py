@@ -38,9 +38,7 @@ def write_features(path: Path, packed: Packed, spec: FeatureSpec) -> None:
     header = {"descr": "<f4", "fortran_order": False, "shape": (n_images, n_features)}
     with path.open("wb") as stream:
         np.lib.format.write_array_header_1_0(stream, header)
-        for row_F in tqdm(
-            _rows(packed, spec), total=n_images, unit="img", desc=packed.folder.name, disable=None
-        ):
+        for row_F in tqdm(_rows(packed, spec), total=n_images, unit="img", desc=path.stem, disable=None):
             stream.write(row_F.astype("<f4").tobytes())
 
 

@@ -30,6 +30,22 @@ def write_contract(path: Path, contract: Contract) -> None:
     write_json(path, asdict(contract))
 
 
+def packed_as(contract: Contract, side: Path) -> Path:
+    """The folder below `side`, as data/packed/test, whose pictures are what `contract` says.
+
+    Raises:
+        DataError: there is none.
+    """
+    folder = side / str(contract.size_px)
+    if not folder.is_dir():
+        raise DataError(
+            f"{side}: no pictures of {contract.size_px} px; add {contract.size_px} to pack.sizes_px"
+        )
+    if Contract(**read_json(folder / "contract.json")) != contract:
+        raise DataError(f"{folder}: packed otherwise than the model was trained on; run `dvc repro`")
+    return folder
+
+
 class Packed:
     """One side as training and prediction see it.
 

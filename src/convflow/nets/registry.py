@@ -70,7 +70,7 @@ def build(
     least_px = _LEAST_PX.get(arch, 8)
     if size_px < least_px:
         raise ParamsError(
-            f"pack.size_px: {size_px} leaves nothing for {arch} to see; it needs {least_px} or more"
+            f"train.packed_px: {size_px} leaves nothing for {arch} to see; it needs {least_px} or more"
         )
     own = arch in (*OWN, REBUILT)
     module = importlib.import_module(f"convflow.nets.{arch if own else 'vision'}")

@@ -7,6 +7,7 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from convflow.data.packed import Contract, packed_as
 from convflow.errors import TrackingError
 from convflow.files import read_json
 from convflow.registry import wrapped
@@ -118,9 +119,8 @@ class Publication:
         classes = [str(name) for name in self._card["classes"]]
         figures = read_json(self._evidence.evaluation / "metrics.json")
         point = figures.get(self._model, {}).get("operating_point")
-        known = known_answers(
-            self._evidence.val, self._evidence.predictions, classes, self._request.check_images, point
-        )
+        val = packed_as(Contract(classes, **self._card["input"]), self._evidence.val)
+        known = known_answers(val, self._evidence.predictions, classes, self._request.check_images, point)
         info = wrapped.log_model(self._evidence.model, classes, package_folder(), point)
         self._proof.ask(info.model_uri, known)  # it answers while the rest is written
         write_params(self._client, run_id, self._order.params)

@@ -64,14 +64,15 @@ def run(features: Path, train: Path, val: Path, model: Path, timing: Path, *, pa
     kind = model.name
     if kind not in KINDS:
         raise ParamsError(f"{model}: no baseline {kind!r}; name the folder {', '.join(KINDS)}")
-    sides = {folder: Packed(folder) for folder in (train, val)}
-    packed = sides[train]
-    if packed.contract != sides[val].contract:
+    sides = {"train": Packed(train), "val": Packed(val)}
+    packed = sides["train"]
+    if packed.contract != sides["val"].contract:
         raise DataError(f"{val}: packed otherwise than {train}; run `dvc repro -f pack`")
     if not len(packed.pixels):
         raise DataError(f"{train}: no images; add some, or give this side a larger share in split:")
     told: dict[str, Any] = read_json(features / "features.json")
-    rows, rows_val = (_rows(features, side, folder, dict(told["blocks"])) for folder, side in sides.items())
+    blocks = dict(told["blocks"])
+    rows, rows_val = (_rows(features / f"{name}.npy", side, blocks) for name, side in sides.items())
     search = _search(kind, params)
     fit = _fit(kind, rows, rows_val, search)
     card = {
@@ -98,17 +99,18 @@ def run(features: Path, train: Path, val: Path, model: Path, timing: Path, *, pa
     _tell(kind, fit, search, card["val"], rows.group_N is not None)
 
 
-def _rows(features: Path, packed: Packed, folder: Path, blocks: dict[str, int]) -> Rows:
-    path = features / f"{folder.name}.npy"
+def _rows(path: Path, packed: Packed, blocks: dict[str, int]) -> Rows:
     try:
         feature_NF: NDArray[np.float32] = np.load(path, mmap_mode="r")
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: not readable ({error}); run `dvc repro -f features`") from None
     if feature_NF.shape != (len(packed.labels), sum(blocks.values())):
-        raise DataError(f"{path}: not of the images in {folder}; run `dvc repro -f features`")
+        raise DataError(f"{path}: not of the images in {packed.folder}; run `dvc repro -f features`")
     weight_N = packed.weights.astype(np.float64)
     classes = packed.contract.classes
-    return Rows(feature_NF, packed.labels, weight_N, len(classes), blocks, _groups(folder / "rows.parquet"))
+    return Rows(
+        feature_NF, packed.labels, weight_N, len(classes), blocks, _groups(packed.folder / "rows.parquet")
+    )
 
 
 def _groups(path: Path) -> NDArray[np.int64] | None:

@@ -9,14 +9,15 @@ from convflow.data.packed import Packed
 from convflow.errors import DataError
 from convflow.learning.embedding import How, embed_sides
 from convflow.learning.pretrained import Wanted
-from convflow.params import Section
+from convflow.params import PositiveInt, Section
 
 MEMORY = Path(".convflow/embedding.json")
 
 
 class Params(Section):
-    """`embed:` in params.yaml."""
+    """`embed:` in params.yaml; dvc.yaml makes a path of `packed_px`."""
 
+    packed_px: PositiveInt
     source: str
     arch: str | None
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None

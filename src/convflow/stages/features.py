@@ -11,14 +11,15 @@ from convflow.baselines.features import FeatureSpec, block_sizes
 from convflow.data.packed import Packed
 from convflow.errors import DataError, ParamsError
 from convflow.files import whole_folder, write_json
-from convflow.params import Section
+from convflow.params import PositiveInt, Section
 
 Radius = Annotated[int, Field(ge=1, le=64)]
 
 
 class Params(Section):
-    """`features:` in params.yaml."""
+    """`features:` in params.yaml; dvc.yaml makes a path of `packed_px`."""
 
+    packed_px: PositiveInt
     hog_cells: Annotated[int, Field(ge=0, le=64)]
     hog_orientations: Annotated[int, Field(ge=1, le=36)]
     lbp_radii: Annotated[list[Radius], Field(max_length=8)]
@@ -28,7 +29,7 @@ class Params(Section):
 
 def run(train: Path, val: Path, features: Path, *, params: Params) -> None:
     """Describe every picture of train and val by numbers."""
-    spec = FeatureSpec(**(params.model_dump() | {"lbp_radii": tuple(params.lbp_radii)}))
+    spec = FeatureSpec(**(params.model_dump(exclude={"packed_px"}) | {"lbp_radii": tuple(params.lbp_radii)}))
     sides = {folder: Packed(folder) for folder in (train, val)}
     if sides[train].contract != sides[val].contract:
         raise DataError(f"{val}: packed otherwise than {train}; run `dvc repro -f pack`")

@@ -92,7 +92,7 @@ class Params(Section):
     """`finetune:` in params.yaml; dvc.yaml makes a path of the name in `models`."""
 
     models: Annotated[list[Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]], Field(max_length=1)]
-    rungs: Annotated[list[RungName], Field(min_length=1)]
+    rungs: Annotated[list[Literal["probe", "views", "tune", "soup", "temperature"]], Field(min_length=1)]
     budget_minutes: Positive | None
     keep_errors: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     probe: ProbeParams
@@ -115,10 +115,12 @@ class _Clock:
         return self.started + 60 * self.budget_minutes - time.monotonic()
 
 
-def run(embedded: Path, train: Path, val: Path, model: Path, timing: Path, *, params: Params) -> None:
+def run(  # noqa: PLR0913  one path for each dependency in dvc.yaml
+    embedded: Path, train: Path, val: Path, model: Path, timing: Path, ladder: Path, *, params: Params
+) -> None:
     """Climb the ladder, then write the network that its last rung stands for.
 
-    Beside `timing` comes ladder-<name>.png, accuracy against minutes: of clocks nothing enters the model.
+    `ladder` is a picture of accuracy against minutes, beside `timing`: of clocks nothing enters the model.
     """
     clock = _Clock(time.monotonic(), params.budget_minutes)
     rungs = _rungs(params)
@@ -155,7 +157,7 @@ def run(embedded: Path, train: Path, val: Path, model: Path, timing: Path, *, pa
         write_text(folder / "history.jsonl", "".join(json.dumps(line) + "\n" for line in _lines(climbed)))
         save_bundle(folder, network.state_dict(), card)
     _write_timing(timing, climbed, clock.look()[0], len(packed.pixels), place.device)
-    importlib.import_module(_PICTURE).draw_ladder(timing.with_name(f"ladder-{model.name}.png"), climbed)
+    importlib.import_module(_PICTURE).draw_ladder(ladder, climbed)
     _tell(climbed)
 
 

@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from convflow.data.packed import Packed
-from convflow.errors import DataError
+from convflow.data.packed import Packed, packed_as
 from convflow.files import write_json
 from convflow.models import Predictor, load_predictor, measure
 from convflow.tables import read_about, read_table, write_table
@@ -27,9 +26,9 @@ _KEPT = (
 def run(model: Path, val: Path, test: Path, predictions: Path, timing: Path) -> None:
     """Ask the model about every image of val and test; one row each, with all probabilities. And time it."""
     predictor = load_predictor(model)
-    sides = {"val": _open(predictor, val), "test": _open(predictor, test)}
+    sides = {side.name: Packed(packed_as(predictor.contract, side)) for side in (val, test)}
     parts = [_ask(predictor, packed, side) for side, packed in sides.items()]
-    split = read_about(test / "rows.parquet")
+    split = read_about(sides[test.name].folder / "rows.parquet")
     protocol = f"one {split.get('method', 'unknown')} split, seed {split.get('seed', '?')}"
     n_by_class: dict[str, int] = predictor.card.get("n_by_class", {})
     about = {
@@ -41,13 +40,6 @@ def run(model: Path, val: Path, test: Path, predictions: Path, timing: Path) -> 
     write_table(predictions, pa.concat_tables(parts), about=about)
     timed = max(sides.values(), key=lambda packed: len(packed.pixels))
     write_json(timing, measure(predictor, timed.pixels))
-
-
-def _open(predictor: Predictor, folder: Path) -> Packed:
-    packed = Packed(folder)
-    if packed.contract != predictor.contract:
-        raise DataError(f"{folder}: packed otherwise than the model was trained on; run `dvc repro`")
-    return packed
 
 
 def _ask(predictor: Predictor, packed: Packed, side: str) -> pa.Table:

@@ -50,8 +50,9 @@ class AugmentParams(Section):
 
 
 class Params(Section):
-    """`train:` in params.yaml."""
+    """`train:` in params.yaml; dvc.yaml makes a path of `packed_px`."""
 
+    packed_px: PositiveInt
     arch: str
     arch_args: dict[str, bool | int | FiniteFloat | str]
     normalise: Literal["dataset", "image"]

@@ -71,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
     found = rows.to_pydict()
     classes = _filled(root, counts["classes"])
     changes = _proposal(root, found, classes) | _outdated(present, _root(root), classes) | wanted
+    changes = _packed(changed(present, changes)) | changes
     refuse(faults_in(changed(present, changes), args.stages), wanted, str(PARAMS))
     is_known = knows_any(SIDES, found["sha256"])
     remark = _seed(found, changes, present, is_known=bool(is_known))
@@ -117,14 +118,36 @@ def _proposal(path: Path, found: dict[str, list[Any]], classes: list[str]) -> di
         "data.root": _root(path),
         "validate.labels": classes,
         "split.method": _method(found),
-        "pack.size_px": int(min(96, max(16, side // 16 * 16))),
+        **_sizes(side),
         "train.normalise": "dataset",
         "train.epochs": int(min(60, max(10, _PASSES // n_images))),
         "train.batch_size": int(min(64, max(8, n_images // 64 * 8))),
         "evaluate.positive": None,
         # mirrored digits are no digits: only the owner knows what mirroring does to a label
         "train.augment.flips": "none",
+        "embed.views": "none",
     }
+
+
+def _sizes(side: float) -> dict[str, Any]:
+    """Sizes to pack for pictures whose short side is commonly `side` px: to learn from, and to transfer to.
+
+    A pretrained network enlarges pictures by itself, so small ones are packed once.
+    """
+    small = int(min(96, max(16, side // 16 * 16)))
+    large = 224 if side >= 160 else small  # px; what most of them were trained at
+    return {
+        "features.packed_px": small,
+        "train.packed_px": small,
+        "embed.packed_px": large,
+        "embed.size_px": None if side >= 64 else 64,  # px; enlarged further, a small picture tells no more
+    }
+
+
+def _packed(tree: Tree) -> dict[str, Any]:
+    """The sizes that the stages want their pictures in."""
+    users = ("features", "train", "embed") if at(tree, "finetune.models") else ("features", "train")
+    return {"pack.sizes_px": sorted({at(tree, f"{stage}.packed_px") for stage in users})}
 
 
 def _outdated(present: Tree, root: str, classes: list[str]) -> dict[str, Any]:
