@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,8 @@ from convflow.files import read_json
 from convflow.learning import climbing
 from convflow.learning.assembling import assemble
 from convflow.learning.bundle import save_bundle
-from convflow.learning.climbing import Plan, Side, Stand, climb
+from convflow.learning.climbing import Plan, Side, Skipped, Stand, Tuned, climb
+from convflow.learning.fitting import Epoch
 from convflow.learning.predictor import load_predictor
 from convflow.learning.probing import Probe, Search, Taught
 from convflow.nets import transfer
@@ -35,6 +37,7 @@ TUNE = {
     "weight_decay": 0.01, "ema": 0.9, "label_smoothing": 0.0, "seed": 0, "runs": 2, "augment": AUGMENT,
     "device": "cpu", "precision": "fp32", "deterministic": False,
 }  # fmt: skip
+WARY = PROBE | {"c": [1e-6]}  # a head so cautious that any training helps
 RUNGS = ["probe", "views", "temperature"]
 CLASSES = ["a", "b", "c"]
 
@@ -78,14 +81,18 @@ def made(tmp_path_factory):
     return project
 
 
+def copy_of(project, folder):
+    copied = Project.__new__(Project)
+    copied.root = folder / "project"
+    shutil.copytree(project.root, copied.root)
+    copied.sides = [copied.root / "packed/train", copied.root / "packed/val"]
+    return copied
+
+
 @pytest.fixture
 def project(made, tmp_path):
     """A copy that a test may spoil."""
-    copied = Project.__new__(Project)
-    copied.root = tmp_path / "project"
-    shutil.copytree(made.root, copied.root)
-    copied.sides = [copied.root / "packed/train", copied.root / "packed/val"]
-    return copied
+    return copy_of(made, tmp_path)
 
 
 def test_the_network_answers_raw_pixels_as_the_ladder_said_it_would(made):
@@ -156,6 +163,75 @@ def test_a_network_of_ones_own_can_be_what_is_built_upon(tmp_path, channels):
     assert predictor.contract.size_px == SIDE
 
 
+@pytest.fixture(scope="module")
+def tuned(made, tmp_path_factory):
+    """All rungs; tune is kept whatever it does, soup is told apart by its seed."""
+    project = copy_of(made, tmp_path_factory.mktemp("tuned"))
+    project.finetune(rungs=["probe", "tune", "soup", "temperature"], keep_errors=0.0, probe=WARY)
+    return project
+
+
+def test_a_tuned_network_answers_raw_pixels_as_the_ladder_said_it_would(tuned):
+    predictor = load_predictor(tuned.root / "models/finetuned")
+    card = predictor.card
+    kept = {rung["name"]: rung["kept"] for rung in card["rungs"]}
+    assert kept["tune"]
+    images, label_N = (np.load(tuned.sides[1] / name) for name in ("pixels.npy", "labels.npy"))
+    prob_NK = predictor.predict_proba(images)
+    loss = -np.log(prob_NK[np.arange(30), label_N]).mean()
+    assert float(loss) == pytest.approx(card["val"]["loss"], abs=2e-3)
+    assert card["tune"] == {
+        "method": "lp_ft", "blocks": 2, "asked": 2, "epochs": {"tune": [2], "soup": [2]},
+    }  # fmt: skip
+    assert card["arch"] == "transfer"
+    assert card["skipped"] == []
+
+
+def test_the_history_has_a_line_per_epoch_and_one_per_rung(tuned):
+    path = tuned.root / "models/finetuned/history.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(line["rung"], line["run"], line["run_epoch"]) for line in lines] == [
+        ("probe", None, None),
+        ("tune", 1, 1), ("tune", 1, 2), ("tune", None, None),
+        ("soup", 2, 1), ("soup", 2, 2), ("soup", None, None),
+        ("temperature", None, None),
+    ]  # fmt: skip
+    assert [line["epoch"] for line in read_history(path)] == list(range(1, 9))
+    card = read_json(tuned.root / "models/finetuned/card.json")
+    best = lines[card["best_epoch"] - 1]
+    assert (best["rung"], best["val_loss"]) == (card["chosen_rung"], card["val"]["loss"])
+    assert card["epochs"] == 8
+    assert min(line["val_loss"] for line in lines[1:3]) == pytest.approx(lines[3]["val_loss"], abs=1e-3)
+
+
+def test_minutes_and_the_picture_stand_beside_the_timings_and_not_in_the_model(tuned):
+    picture = tuned.root / "ladder-finetuned.png"
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+    model = tuned.root / "models/finetuned"
+    assert {path.name for path in model.iterdir()} == {"card.json", "history.jsonl", "weights.safetensors"}
+    for name in ("card.json", "history.jsonl"):
+        text = (model / name).read_text()
+        assert "minutes" not in text
+        assert "second" not in text
+    timing = read_json(tuned.root / "fit-finetuned.json")
+    assert [rung["name"] for rung in timing["rungs"]] == ["probe", "tune", "soup", "temperature"]
+
+
+def test_the_same_inputs_give_the_same_bytes_after_tuning_too(tuned, tmp_path):
+    again = copy_of(tuned, tmp_path)
+    model = again.finetune(rungs=["probe", "tune", "soup", "temperature"], keep_errors=0.0, probe=WARY)
+    for name in ("card.json", "weights.safetensors", "history.jsonl"):
+        assert (model / name).read_bytes() == (tuned.root / "models/finetuned" / name).read_bytes()
+
+
+def test_a_budget_that_is_spent_ends_the_ladder_with_a_reason(project, capsys):
+    model = project.finetune(rungs=["probe", "tune", "temperature"], budget_minutes=1e-6)
+    card = read_json(model / "card.json")
+    assert card["chosen_rung"] == "probe"
+    assert [one["name"] for one in card["skipped"]] == ["tune", "temperature"]
+    assert "finetune: tune not tried, no time was left for it" in capsys.readouterr().out
+
+
 def test_groups_stay_together_where_the_split_keeps_them(project):
     def groups_of(folder):
         from convflow.data.packed import Packed
@@ -192,6 +268,14 @@ def test_other_weights_than_those_described_are_refused(project):
     ("changed", "match"),
     [
         ({"rungs": ["temperature"]}, r"finetune.rungs: \['temperature'\] has nothing to stand on"),
+        (
+            {"rungs": ["soup", "tune"]},
+            r"finetune.rungs: \['tune', 'soup'\] has nothing to stand on; add probe",
+        ),
+        (
+            {"tune": TUNE | {"blocks": 9}},
+            "finetune.tune.blocks: 9 of 9 stages; set it to all, or to less",
+        ),
         ({"probe": PROBE | {"depths": [[8], [1]]}}, r"finetune.probe.depths: \[1\] is not among \[3, 4"),
     ],
 )
@@ -263,6 +347,72 @@ def test_no_rung_begins_when_the_time_is_up_but_one_always_ends():
     climbed = climb(side(0), side(1), {0: 4}, PLAN, in_time=clock(limit=0))
     assert [rung.name for rung in climbed.ladder.rungs] == ["probe"]
     assert [note.seconds for note in climbed.notes] == [0.0]
+
+
+class Stub:
+    """A tuner whose answers are known: the head's logits, sharpened."""
+
+    def __init__(self, sides, *, sharper=2.0, skip=()):
+        self.sides, self.sharper, self.skip, self.stands = sides, sharper, skip, []
+
+    def tune(self, stand):
+        self.stands.append(stand)
+        if "tune" in self.skip:
+            return Skipped("tune", "no time", "no time: 3 min")
+        head = replace(stand, tuned=None)
+        logits = [self.sharper * head.logits(side, {0: 4}) for side in self.sides]
+        return Tuned({"head.linear.weight": torch.zeros(1)}, *logits, [[Epoch(1, 0.1, 0.5, 0.5, 0.5, 0.5)]])
+
+    soup = tune
+
+
+def wary():
+    """A plan whose head is far too cautious."""
+    return Plan(("probe", "tune", "soup", "temperature"), Search(((0,),), (0.01,)), 1.0)
+
+
+def test_a_tuned_rung_that_helps_is_kept_and_the_temperature_works_on_it():
+    sides = side(0), side(1)
+    tuner = Stub(sides)
+    climbed = climb(*sides, {0: 4}, wary(), in_time=clock(limit=99), tuner=tuner)
+    kept = {rung.name: rung.kept for rung in climbed.ladder.rungs}
+    assert kept == {"probe": True, "tune": True, "soup": False, "temperature": True}
+    assert climbed.stand.tuned is not None
+    assert [stand.tuned is None for stand in tuner.stands] == [True, False]
+    frozen = climb(
+        *sides, {0: 4}, Plan(("probe", "temperature"), wary().search, 1.0), in_time=clock(limit=99)
+    )
+    assert climbed.stand.temperature == pytest.approx(2 * frozen.stand.temperature, rel=1e-3)
+    assert climbed.ladder.standing.loss == pytest.approx(frozen.ladder.standing.loss, rel=1e-6)
+
+
+def test_a_tuned_rung_that_hurts_is_left_out_and_the_frozen_one_stands():
+    sides = side(0), side(1)
+    climbed = climb(*sides, {0: 4}, wary(), in_time=clock(limit=99), tuner=Stub(sides, sharper=-3.0))
+    assert [rung.kept for rung in climbed.ladder.rungs] == [True, False, False, True]
+    assert climbed.stand.tuned is None
+    assert climbed.stand.logits(sides[1], {0: 4}).shape == (80, 2)
+
+
+def test_rungs_that_were_not_tried_are_told_without_minutes_and_with_them():
+    sides = side(0), side(1)
+    tuner = Stub(sides, skip=("tune",))
+    climbed = climb(*sides, {0: 4}, wary(), in_time=clock(limit=3), tuner=tuner)
+    assert [rung.name for rung in climbed.ladder.rungs] == ["probe"]
+    assert [(one.name, one.why, one.spoken) for one in climbed.skipped] == [
+        ("tune", "no time", "no time: 3 min"),
+        ("tune", "no time", "no time: 3 min"),  # the stand-in calls its soup so, too
+        ("temperature", *["no time was left for it"] * 2),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rungs", "match"),
+    [(("probe", "tune"), "tune needs a tuner"), (("tune",), "tune needs a head"), ((), "no rung was asked")],
+)
+def test_a_ladder_without_what_it_needs_is_a_mistake_of_the_caller(rungs, match):
+    with pytest.raises(ValueError, match=match):
+        climb(side(0), side(1), {0: 4}, replace(PLAN, rungs=rungs), in_time=clock(limit=99))
 
 
 def test_what_is_assembled_answers_as_its_parts_do(monkeypatch):

@@ -113,7 +113,7 @@ def fit(
     Raises:
         TrainingError: the loss is not finite; epoch and step are named.
     """
-    average = AveragedModel(upper, multi_avg_fn=_towards(tuning.ema))
+    average = AveragedModel(upper, multi_avg_fn=towards(tuning.ema))
     asked = cast("Upper", average.module)
     optimizer = torch.optim.AdamW(upper.groups(tuning.decay, tuning.weight_decay), lr=tuning.lr, fused=True)
     learner = Learner(accelerator, upper, optimizer, lesson, tuning)
@@ -223,7 +223,9 @@ def soup_of(runs: Iterable[Weights]) -> Weights:
     return {name: torch.stack([one[name] for one in each]).double().mean(dim=0).float() for name in each[0]}
 
 
-def _towards(ema: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
+def towards(ema: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
+    """How `AveragedModel` moves the average: after n steps a new one counts 1 - `ema`, or 9 / (10 + n)."""
+
     @torch.no_grad()
     def move(averaged: Sequence[Tensor], current: Sequence[Tensor], n_before: Tensor | int) -> None:
         share = max(1 - ema, _WARM / (10 + int(n_before)))
