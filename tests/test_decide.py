@@ -98,7 +98,7 @@ def test_the_margin_over_the_best_baseline(metric, apart, low, limit, passed):
     found = deciding.margin(board(("svm", "baseline", 0.8, apart, low)), metric, limit)
     assert found.passed is passed
     assert found.value == pytest.approx(apart)
-    assert found.sentence.startswith("cnn is ahead of svm, the best baseline by ")
+    assert found.sentence.startswith("cnn's lead over svm, the best baseline by ")
 
 
 def test_the_best_baseline_is_a_baseline_and_the_best():

@@ -14,7 +14,7 @@ from convflow.evaluation.figures import BLUE, GREY, ORANGE, drawing, save
 from convflow.evaluation.summary import TITLES
 
 _PANELS = ("balanced_accuracy", "accuracy", "roc_auc")
-_COLUMNS = (0.24, 0.68, 0.97)  # right ends of the columns of cost, as shares of their panel
+_COLUMNS = (0.2, 0.7, 0.97)  # right ends of the columns of cost, as shares of their panel
 _INK = "#333333"
 _VEIL = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.6}  # over the grid's lines
 _PALE = {ORANGE: "#F6C9A8", BLUE: "#A9CCE3"}
@@ -85,7 +85,7 @@ def _ahead(axes: Axes, board: Mapping[str, Any]) -> None:
     entries = [row["versus"] and row["versus"]["difference"][by] for row in rows]
     _bars(axes, rows, entries, "{:+.1f}", 100.0)
     axes.axvline(0, color=_INK, linewidth=1, zorder=1)
-    axes.set_title(f"{board['candidate']} ahead by, points")
+    axes.set_title(f"lead of {board['candidate']}, points")
     axes.set_xlabel(TITLES[by])
 
 

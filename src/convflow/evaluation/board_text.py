@@ -15,7 +15,7 @@ _UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 def markdown(board: Mapping[str, Any]) -> list[str]:
     """The leaderboard as a markdown table, the candidate in bold, its protocol in the caption."""
     candidate, by = board["candidate"], board["ranked_by"]
-    ahead = f"{escaped(candidate)} ahead by, points"
+    ahead = f"lead of {escaped(candidate)}, points"
     heads = ["model", *(TITLES[name] for name in _SHOWN), ahead, "p", "fit", "ms per image", "size"]
     lines = [f"| {' | '.join(heads)} |", "|" + " --- |" * len(heads)]
     lines += [_markdown_row(row, by) for row in board["models"]]
@@ -28,7 +28,7 @@ def caption(board: Mapping[str, Any]) -> list[str]:
     grouped = board["intervals"]["by"] == "groups"
     lines = [
         f"{board['protocol'][0].upper()}{board['protocol'][1:]}. In brackets: 95 % intervals. "
-        f"Ahead by: {by} of {board['candidate']} less the model's, on the same draws. "
+        f"Lead: {by} of {board['candidate']} less the model's, on the same draws. "
         f"p: McNemar's exact test, corrected for {board['mcnemar']['pairs']} models by Holm"
         + ("; it takes images as independent, so read the interval." if grouped else ".")
     ]
@@ -54,9 +54,7 @@ def board_lines(board: Mapping[str, Any]) -> list[str]:
         text = with_interval(row["test"][by])
         if row["versus"]:
             apart, test = row["versus"]["difference"][by], row["versus"]["mcnemar"]
-            text += (
-                f"; {board['candidate']} ahead by {points(apart)} points, McNemar's p {_p(test['p_holm'])}"
-            )
+            text += f"; {board['candidate']}'s lead {points(apart)} points, McNemar's p {_p(test['p_holm'])}"
         lines.append(f"  {row['name']:<{width}}  {text}")
     return lines
 

@@ -93,7 +93,7 @@ def margin(board: Mapping[str, Any], metric: str | None, limit: float | None) ->
     if metric in LOWER_IS_BETTER:
         shown = f"{apart['value']:+.4f} [{apart['low']:+.4f}, {apart['high']:+.4f}]"
         wanted = f"{limit:g}"
-    sentence = f"{us} is ahead of {against} by {shown}; wanted at least {wanted}, and the interval above 0"
+    sentence = f"{us}'s lead over {against} is {shown}; wanted at least {wanted}, and the interval above 0"
     return Rule(name, passed, apart["value"], limit, sentence)
 
 
