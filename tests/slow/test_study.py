@@ -1,7 +1,12 @@
 """studies/elpv, run as a user runs it: few splits, cheap models, the real images."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -96,3 +101,38 @@ def test_a_changed_network_leaves_the_baselines_alone(study, tmp_path):
     changed = {name for name, content in answers(project).items() if before[name] != content}
     assert {name.split("/")[1] for name in changed} == {"cnn"}
     assert "folds: P2 frozen: 3 of 3 splits are there" in done.stdout
+
+
+def killed_after_its_first_answer(project: Project, target: str, folds: Path) -> None:
+    """Run `target`, and kill it with all its processes as soon as `folds` holds an answer."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    process = subprocess.Popen(
+        ["dvc", "repro", "-q", target], cwd=project.folder, env=os.environ | {"PATH": path},
+        start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    ends = time.monotonic() + 300
+    while not list(folds.glob("*.parquet")) and process.poll() is None and time.monotonic() < ends:
+        time.sleep(0.02)
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_killed_and_copied_to_another_place_it_goes_on(tmp_path):
+    target, place = f"{STUDY}:folds@P1-cnn", "studies/elpv/folds/P1/cnn"
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    here, there = copy_project(tmp_path / "here"), copy_project(tmp_path / "there")
+    for project in (here, there):
+        settle(project, epochs=6)
+    killed_after_its_first_answer(here, target, here.folder / place)
+    # what is left of the interrupted run is all there is: no cache, no lock file
+    shutil.copytree(here.folder / "data/raw", there.folder / "data/raw")
+    shutil.copytree(here.folder / place, there.folder / place)
+    kept = {path.name: path.stat().st_mtime_ns for path in (there.folder / place).glob("[!.]*.parquet")}
+    assert 0 < len(kept) < 3
+    done = there.repro(target)
+    assert f"folds: P1 cnn: {len(kept)} of 3 splits are there" in done.stdout
+    found = {path.name: path.stat().st_mtime_ns for path in (there.folder / place).iterdir()}
+    assert set(found) == {"00-0.parquet", "01-0.parquet", "02-0.parquet"}
+    assert {name: found[name] for name in kept} == kept
