@@ -49,8 +49,9 @@ def study(tmp_path_factory):
             for model in ("majority", "made"):
                 folds.run(
                     Path(f"data/splits/{protocol}.parquet"), Path("data/features"),
-                    Path("data/packed/networks"), Path(f"folds/{protocol}/{model}"), Path("timing/x.json"),
-                    params=folds.Params.model_construct(processes=1, seed=0),
+                    Path("data/packed/networks"), Path("data/encoded"), Path("data/packed/pretrained"),
+                    Path(f"folds/{protocol}/{model}"), Path("timing/x.json"),
+                    params=folds.Params.model_construct(processes=1, seed=0, transfers={}),
                 )  # fmt: skip
     return root
 
