@@ -11,7 +11,7 @@ import torch
 
 from convflow.errors import DataError, ModelError, ParamsError
 from convflow.evaluation.plotdata import read_history
-from convflow.files import read_json
+from convflow.files import digest_file, read_json
 from convflow.learning import climbing
 from convflow.learning.assembling import assemble
 from convflow.learning.bundle import save_bundle
@@ -151,7 +151,8 @@ def test_a_network_of_ones_own_can_be_what_is_built_upon(tmp_path, channels):
     }  # fmt: skip
     (tmp_path / "cnn").mkdir()
     save_bundle(tmp_path / "cnn", model.state_dict(), card)
-    project = Project(tmp_path, channels, source=str(tmp_path / "cnn"), size_px=None, views="none")
+    own = {"source": str(tmp_path / "cnn"), "sha256": digest_file(tmp_path / "cnn/weights.safetensors")}
+    project = Project(tmp_path, channels, **own, size_px=None, views="none")
     made = project.finetune(rungs=["probe"])
     predictor = load_predictor(made)
     images, label_N = (np.load(project.sides[1] / name) for name in ("pixels.npy", "labels.npy"))
@@ -368,7 +369,7 @@ class Stub:
 
 def wary():
     """A plan whose head is far too cautious."""
-    return Plan(("probe", "tune", "soup", "temperature"), Search(((0,),), (0.01,)), 1.0)
+    return Plan(("probe", "tune", "soup", "temperature"), Search(((0,),), (0.01,)), 0.0)
 
 
 def test_a_tuned_rung_that_helps_is_kept_and_the_temperature_works_on_it():

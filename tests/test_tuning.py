@@ -18,7 +18,7 @@ from convflow.learning.climbing import Side, Skipped
 from convflow.learning.devices import make_accelerator
 from convflow.learning.fitting import Sums
 from convflow.learning.probing import figures_of
-from convflow.learning.tuning import Learner, answers, fit, soup_of, towards, weights_of
+from convflow.learning.tuning import Learner, answers, fit, soup_of, towards, training_precision, weights_of
 from convflow.learning.unfreezing import n_open
 from convflow.nets.backbones import VIEWS, views_of
 from made_tuning import VIEWED, made_world
@@ -371,3 +371,12 @@ def test_a_soup_takes_as_many_runs_as_fit(world):
     tuner = world.tuner(seconds_left=lambda: next(left))
     tuner.tune(world.stand)
     assert tuner.soup(world.stand) == Skipped("soup", *["1 of 2 runs would end in time"] * 2)
+
+
+def test_on_a_cpu_training_is_in_fp32_unless_asked_otherwise(monkeypatch):
+    assert training_precision("auto", "cpu") == "fp32"
+    assert training_precision("bf16", "cpu") == "bf16"
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    assert training_precision("auto", "cuda") == "bf16"
+    with pytest.raises(TrainingError, match=r"^finetune.tune.precision: fp16 needs a GPU; set it to auto"):
+        training_precision("fp16", "cpu")

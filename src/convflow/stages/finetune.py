@@ -20,22 +20,21 @@ from convflow.files import digest_file, digest_folder, digest_json, whole_folder
 from convflow.learning.assembling import assemble
 from convflow.learning.augment import Augment
 from convflow.learning.bundle import save_bundle
-from convflow.learning.climbing import HEADS, RUNGS, TUNED, Climbed, Note, Plan, RungName, Side, climb
+from convflow.learning.climbing import HEADS, RUNGS, TUNED, Climbed, Plan, RungName, Side, climb
 from convflow.learning.devices import (
     be_deterministic,
     device_name,
     one_line,
     peak_memory_mib,
     pick_device,
-    pick_precision,
 )
 from convflow.learning.embedded import About, Embedded
 from convflow.learning.embedding import Mode
-from convflow.learning.ladder import Rung
+from convflow.learning.ladder_report import card_of, history_of, minutes_of, told
 from convflow.learning.pretrained import open_pretrained
 from convflow.learning.probing import Search, Taught, last_depths
 from convflow.learning.tuner import Place, Tuner
-from convflow.learning.tuning import Tuning
+from convflow.learning.tuning import Tuning, training_precision
 from convflow.nets.registry import REBUILT, Classifier
 from convflow.nets.transfer import Transfer
 from convflow.params import Fraction, PositiveInt, Section
@@ -149,28 +148,17 @@ def run(  # noqa: PLR0913  one path for each dependency in dvc.yaml
         "n_by_class": packed.n_by_class(),
         "input": {k: v for k, v in asdict(packed.contract).items() if k != "classes"},
         "backbone": {"source": about.source, "sha256": about.sha256, "computed_in": about.mode},
-        **_ladder_card(climbed, params.tune),
+        **card_of(climbed, tuning),
         "precision": "fp32" if climbed.stand.tuned is None else place.precision,
         "inputs": inputs | {"params": digest_json(params.model_dump())},
     }
     with whole_folder(model) as folder:
-        write_text(folder / "history.jsonl", "".join(json.dumps(line) + "\n" for line in _lines(climbed)))
+        write_text(folder / "history.jsonl", "".join(json.dumps(line) + "\n" for line in history_of(climbed)))
         save_bundle(folder, network.state_dict(), card)
     _write_timing(timing, climbed, clock.look()[0], len(packed.pixels), place.device)
     importlib.import_module(_PICTURE).draw_ladder(ladder, climbed)
-    _tell(climbed)
-
-
-def _tell(climbed: Climbed) -> None:
-    for rung, note in zip(climbed.ladder.rungs, climbed.notes, strict=True):
-        kept = "kept" if rung.kept else "left out"
-        spoken = "" if note.spoken is None else f"; {note.spoken}"
-        print(
-            f"finetune: {rung.name} {kept}, {rung.why}; "
-            f"val loss {rung.loss:.4f}, accuracy {rung.accuracy:.4f}{spoken}"
-        )
-    for skipped in climbed.skipped:
-        print(f"finetune: {skipped.name} not tried, {skipped.spoken}")
+    for line in told(climbed):
+        print(f"finetune: {line}")
 
 
 def _rungs(params: Params) -> tuple[RungName, ...]:
@@ -185,7 +173,7 @@ def _place(rungs: Sequence[RungName], about: About, params: TuneParams) -> Place
     device, precision = "cpu", "fp32"
     if set(rungs) & set(TUNED):
         device = pick_device(params.device, require_gpu=False, place="finetune.tune")
-        precision = pick_precision(params.precision, device, place="finetune.tune")
+        precision = training_precision(params.precision, device)
         if params.deterministic:
             be_deterministic()
     return Place(device, precision, cast("Mode", about.mode), about.views, WORK)
@@ -249,64 +237,13 @@ def _network_card(network: Classifier) -> dict[str, Any]:
     }
 
 
-def _ladder_card(climbed: Climbed, params: TuneParams) -> dict[str, Any]:
-    standing, probe = climbed.ladder.standing, climbed.stand.probe
-    lines = _lines(climbed)
-    n_epochs = {rung.name: [len(run) for run in note.epochs] for rung, note in _noted(climbed) if note.epochs}
-    tuned = {"method": params.method, "blocks": params.blocks, "asked": params.epochs, "epochs": n_epochs}
-    return {
-        "rungs": climbed.ladder.as_json(),
-        "skipped": [{"name": one.name, "why": one.why} for one in climbed.skipped],
-        "chosen_rung": standing.name,
-        "probe": {"depths": list(probe.depths), "c": probe.c, "search": probe.figures},
-        "tune": tuned if n_epochs else None,
-        "temperature": climbed.stand.temperature,
-        "val": {"loss": standing.loss, "accuracy": standing.accuracy},
-        "best_epoch": [(line["rung"], line["run"]) for line in lines].index((standing.name, None)) + 1,
-        "epochs": len(lines),
-    }
-
-
-def _noted(climbed: Climbed) -> list[tuple[Rung, Note]]:
-    return list(zip(climbed.ladder.rungs, climbed.notes, strict=True))
-
-
-def _lines(climbed: Climbed) -> list[dict[str, Any]]:
-    """A line per epoch of each run, and one per rung; `epoch` counts lines, `run_epoch` a run's epochs."""
-    lines: list[dict[str, Any]] = []
-    run = 0
-    for rung, note in _noted(climbed):
-        for epochs in note.epochs:
-            run += 1
-            for epoch in epochs:
-                line = {k: v for k, v in asdict(epoch).items() if k not in ("epoch", "lr")}
-                lines.append({"rung": rung.name, "run": run, "run_epoch": epoch.epoch, **line})
-        lines.append(
-            {
-                "rung": rung.name,
-                "run": None,
-                "run_epoch": None,
-                "train_loss": note.train_loss,
-                "train_accuracy": note.train_accuracy,
-                "val_loss": rung.loss,
-                "val_accuracy": rung.accuracy,
-            }
-        )
-    return [{"epoch": number, **line} for number, line in enumerate(lines, start=1)]
-
-
 def _write_timing(path: Path, climbed: Climbed, seconds: float, n_images: int, device: str) -> None:
-    rungs = [
-        {"name": rung.name, "minutes": round(note.seconds / 60, 3), "val_accuracy": rung.accuracy}
-        for rung, note in _noted(climbed)
-    ]
     found = {
         "device": device_name(device),
         "seconds": round(seconds, 3),
         "images_per_second": round(n_images / seconds, 1),
         "peak_memory_mib": round(peak_memory_mib(device), 1),
-        "rungs": rungs,
-        "skipped": [{"name": one.name, "why": one.spoken} for one in climbed.skipped],
+        **minutes_of(climbed),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "requirements_lock": digest_file(LOCK) if LOCK.is_file() else "none",
