@@ -14,7 +14,7 @@ from convflow.learning import tuner as tuner_module
 from convflow.learning.activations import Below, Fresh, Kept, Pictures, turned_over
 from convflow.learning.assembling import ask, assemble
 from convflow.learning.augment import Augment
-from convflow.learning.climbing import Side, Skipped
+from convflow.learning.climbing import Side
 from convflow.learning.devices import make_accelerator
 from convflow.learning.fitting import Sums
 from convflow.learning.probing import figures_of
@@ -336,41 +336,6 @@ def test_stages_below_give_what_the_whole_trunk_would(world):
 def test_bf16_where_the_processor_has_it_ends_near_fp32(world):
     exact, rough = (world.tuner(precision=name).tune(world.stand).val_NK for name in ("fp32", "bf16"))
     torch.testing.assert_close(rough, exact, atol=0.1, rtol=0.1)
-
-
-def test_time_that_is_short_is_told_and_kept_to(world, monkeypatch):
-    # 24 images of train, 20 of val under 2 views; a second per picture whatever is done with it
-    monkeypatch.setattr(tuner_module, "seconds_of", lambda work, device: 8.0)
-    once, view, epoch = 40 + 64, 24, 24 + 40
-    for left, epochs in (
-        (None, 2),
-        (1.1 * (once + 2 * (view + epoch)) + 1, 2),
-        (1.1 * (once + view + epoch) + 1, 1),
-    ):
-        tuner = world.tuner(seconds_left=None if left is None else lambda left=left: left)
-        tuned = tuner.tune(world.stand)
-        assert [len(run) for run in tuned.epochs] == [epochs]
-        assert (tuned.spoken or "").startswith("1 of 2 epochs" if epochs == 1 else "")
-        assert epochs == 1 or tuned.spoken is None
-    tuner = world.tuner(seconds_left=lambda: once + view)
-    skipped = tuner.tune(world.stand)
-    assert isinstance(skipped, Skipped)
-    assert "min" not in skipped.why
-    assert "0 of 2 epochs, which take 4.7 min; 2.1 min are left" in skipped.spoken
-    assert isinstance(tuner.soup(world.stand), Skipped)
-
-
-def test_a_soup_takes_as_many_runs_as_fit(world):
-    left = iter([1e9, 1e9, 0.0])  # enough for the pace and one more run
-    tuner = world.tuner(runs=4, seconds_left=lambda: next(left))
-    tuner.tune(world.stand)
-    soup = tuner.soup(world.stand)
-    assert len(tuner.runs) == 2
-    assert soup.spoken.startswith("2 of 4 runs; a run takes 0.")
-    left = iter([1e9, 0.0])
-    tuner = world.tuner(seconds_left=lambda: next(left))
-    tuner.tune(world.stand)
-    assert tuner.soup(world.stand) == Skipped("soup", *["1 of 2 runs would end in time"] * 2)
 
 
 def test_on_a_cpu_training_is_in_fp32_unless_asked_otherwise(monkeypatch):

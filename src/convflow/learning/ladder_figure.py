@@ -34,11 +34,16 @@ def draw_ladder(path: Path, climbed: Climbed) -> None:
             strict=True,
         ):
             axes.step([minutes[i] for i in kept], [values[i] for i in kept], where="post", color=_BLUE)
-            for rung, x, y in zip(rungs, minutes, values, strict=True):
+            for place, (rung, x, y) in enumerate(zip(rungs, minutes, values, strict=True)):
                 colour = _BLUE if rung.kept else _GREY
                 axes.plot([x], [y], "o", color=colour, markerfacecolor=colour if rung.kept else "white")
-                axes.annotate(rung.name, (x, y), xytext=(4, 5), textcoords="offset points", color=colour)
+                above = 6 + 11 * (place % 3)  # rungs that end at about one time would hide each other's names
+                axes.annotate(
+                    rung.name, (x, y), xytext=(0, above), textcoords="offset points",
+                    ha="center", color=colour, fontsize=9,
+                )  # fmt: skip
             axes.set_title(title)
             axes.set_xlabel("minutes")
-            axes.margins(0.15)
+            axes.margins(0.15, 0.25)
+            axes.locator_params(nbins=5)
         figure.savefig(path, metadata={"Software": None})
