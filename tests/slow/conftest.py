@@ -16,6 +16,7 @@ QUICK = (
     "--set", "features.packed_px=16", "--set", "train.packed_px=16", "--set", "train.epochs=6",
     "--set", "train.lr=0.005", "--set", "validate.data_docs=false",
     "--set", "finetune.models=[]", "--set", "evaluate.models=[cnn, svm, logistic, knn, majority]",
+    "--set", "evaluate.candidate=cnn",
 )  # fmt: skip
 
 

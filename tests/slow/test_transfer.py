@@ -17,7 +17,7 @@ SETTINGS = {
     "evaluate.models": "[transfer, cnn, majority]",
     "evaluate.candidate": "transfer",
     "finetune.models": "[transfer]",
-    "finetune.probe.depths": "auto",
+    "finetune.rungs": "[probe, views, tune, soup, temperature]",
     "finetune.tune.epochs": "2",
     "finetune.tune.runs": "2",
 }
@@ -69,7 +69,7 @@ def test_a_network_of_one_s_own_is_taken_to_other_classes(project):
 
     init(
         project, "data/raw/high", embed__source="weights/low", embed__size_px="null",
-        embed__sha256=card["weights"]["sha256"],
+        embed__sha256=card["weights"]["sha256"], finetune__tune__blocks="2",
     )  # fmt: skip
     project.run("convflow", "repro")
     found = accuracy(project)
