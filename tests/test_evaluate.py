@@ -202,6 +202,15 @@ def test_the_summary_says_what_how_good_and_where(project, capsys, tmp_path):
     assert verb.run(argparse.Namespace(json=False, markdown=False)) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "cnn: small, 1.50 M parameters, weights of epoch 1"
+    card = {
+        "arch": "transfer",
+        "backbone": {"source": "weights/low"},
+        "chosen_rung": "views",
+        "best_epoch": 2,
+    }
+    (tmp_path / "models/cnn/card.json").write_text(json.dumps(card))
+    assert verb.run(argparse.Namespace(json=False, markdown=False)) == 0
+    assert capsys.readouterr().out.startswith("cnn: on weights/low, rung views\n")
     assert lines[1].split() == ["accuracy", *with_interval(found["test"]["accuracy"]).split()]
     assert f"  protocol: {found['protocol']}" in lines
     assert lines[-8:] == [

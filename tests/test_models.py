@@ -88,6 +88,17 @@ assert not {{"torch", "sklearn", "skops", "skimage"}} & set(sys.modules)
             "residual, 12,345 weights, 16x16 px, epoch 7",
         ),
         (
+            {
+                "kind": "network",
+                "arch": "transfer",
+                "n_parameters": 12_345,
+                "best_epoch": 1,
+                "backbone": {"source": "weights/low"},
+                "chosen_rung": "probe",
+            },
+            "on weights/low, 12,345 weights, 16x16 px, rung probe",
+        ),
+        (
             {"kind": "baseline", "arch": "svm", "n_parameters": 12_345, "chosen": {"c": 3.0, "gamma": 0.1}},
             "svm, c 3.0, gamma 0.1, 12,345 numbers, 16x16 px",
         ),

@@ -64,7 +64,10 @@ def describe(card: dict[str, Any]) -> str:
     """One line on a model for people."""
     side, n_numbers = card["input"]["size_px"], card["n_parameters"]
     if card["kind"] == "network":
-        return f"{card['arch']}, {n_numbers:,} weights, {side}x{side} px, epoch {card['best_epoch']}"
+        made, at = card["arch"], f"epoch {card['best_epoch']}"
+        if "backbone" in card:
+            made, at = f"on {card['backbone']['source']}", f"rung {card['chosen_rung']}"
+        return f"{made}, {n_numbers:,} weights, {side}x{side} px, {at}"
     settings = "".join(f", {name} {value}" for name, value in card["chosen"].items())
     return f"{card['arch']}{settings}, {n_numbers:,} numbers, {side}x{side} px"
 

@@ -85,7 +85,7 @@ def _ahead(axes: Axes, board: Mapping[str, Any]) -> None:
     entries = [row["versus"] and row["versus"]["difference"][by] for row in rows]
     _bars(axes, rows, entries, "{:+.1f}", 100.0)
     axes.axvline(0, color=_INK, linewidth=1, zorder=1)
-    axes.set_title(f"lead of {board['candidate']}, points")
+    axes.set_title(f"Lead of {board['candidate']}, points")
     axes.set_xlabel(TITLES[by])
 
 

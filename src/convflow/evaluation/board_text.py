@@ -37,7 +37,7 @@ def caption(board: Mapping[str, Any]) -> list[str]:
     asked = _devices(cost["predict_device"] for cost in costs)
     if fitted or asked:
         lines[0] += (
-            f" Fit: seconds on {fitted or 'a device not named'}. "
+            f" Fit: seconds on {fitted or 'a device not named'}, features not counted. "
             f"ms per image: asked one by one / 64 at once, on {asked or 'a device not named'}."
         )
     if warning := board["intervals"].get("warning"):

@@ -95,11 +95,13 @@ def _trained(model: str, card: Mapping[str, Any] | None) -> str:
     if card is None:
         return f"{model}:"
     said = [str(card["arch"])] if "arch" in card else []
+    if "backbone" in card:
+        said = [f"on {card['backbone']['source']}", f"rung {card['chosen_rung']}"]
     if "n_parameters" in card:
         said.append(f"{card['n_parameters'] / 1e6:.2f} M parameters")
     if "input" in card:
         said.append("{size_px} x {size_px} px, {channels} channel(s)".format(**card["input"]))
-    if "best_epoch" in card:
+    if "best_epoch" in card and "backbone" not in card:  # there it counts the rungs
         said.append(f"weights of epoch {card['best_epoch']}")
     return f"{model}: {', '.join(said)}"
 
