@@ -11,6 +11,7 @@ from convflow.files import read_json
 from convflow.learning import embedding
 from convflow.learning.embedded import Embedded
 from convflow.learning.embedding import deviation, embed_to, fastest, freeze, later_stages, pick_mode
+from convflow.nets import backbones
 from convflow.nets.backbones import Spec, build_trunk
 from convflow.stages import embed
 from made_packed import packed_folder, pictures
@@ -50,7 +51,7 @@ def sides(tmp_path, monkeypatch):
 
 @torch.inference_mode()
 def test_features_lie_by_image_view_and_stage(trunk, tmp_path, monkeypatch):
-    monkeypatch.setitem(embedding._AT_ONCE, "cpu", 4)
+    monkeypatch.setitem(backbones._AT_ONCE, "cpu", 0)  # one at a time
     images, _ = pictures(9)
     embed_to(tmp_path / "f.npy", freeze(trunk, [3, 5], "fp32", "cpu"), images, "flips", text="")
     found = np.load(tmp_path / "f.npy")

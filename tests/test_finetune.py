@@ -16,7 +16,7 @@ from convflow.learning.bundle import save_bundle
 from convflow.learning.climbing import Stand
 from convflow.learning.predictor import load_predictor
 from convflow.learning.probing import Probe
-from convflow.nets import transfer
+from convflow.nets import backbones
 from convflow.nets.backbones import Spec, build_trunk, views_of
 from convflow.nets.registry import build
 from convflow.stages import embed, finetune
@@ -309,7 +309,7 @@ def test_what_is_assembled_answers_as_its_parts_do(monkeypatch):
     expected = probe.logits(feature_NF.numpy(), widths) / 2.5
     with torch.inference_mode():
         torch.testing.assert_close(network(image).double(), expected, atol=1e-4, rtol=1e-4)
-        monkeypatch.setattr(transfer, "_PIXELS", 1)  # one picture at a time
+        monkeypatch.setitem(backbones._AT_ONCE, "cpu", 0)  # one picture at a time
         torch.testing.assert_close(network(image).double(), expected, atol=1e-4, rtol=1e-4)
     assert len(network.net.trunk.stages) == 7
     assert len(trunk.stages) == 9  # ours is left whole

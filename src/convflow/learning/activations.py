@@ -21,12 +21,11 @@ from tqdm import tqdm
 from convflow.errors import TrainingError
 from convflow.learning.augment import Augment
 from convflow.learning.embedding import Mode, freeze
-from convflow.nets.backbones import Trunk
+from convflow.nets.backbones import Trunk, at_once
 
 Entering = tuple[
     Tensor, Tensor
 ]  # of B images: what enters the first trained stage, and F features from below
-_AT_ONCE = {"cpu": 32, "mps": 64, "cuda": 256}
 _ROOM = 0.8  # share of the free disk that may be used
 
 
@@ -67,6 +66,7 @@ class Below:
         """
         self._frozen = freeze(trunk, depths, mode, str(device))
         self.depths, self.first, self.device, self.layout = depths, first, device, trunk.layout
+        self.size_px = trunk.spec.size_px
 
     @torch.no_grad()
     def __call__(self, image_BCSS: Tensor, view_B: NDArray[np.int64]) -> Entering:
@@ -138,10 +138,10 @@ class Kept:
         return x.permute(0, 3, 1, 2) if self._last else x, feature_BF
 
     def _fill(self, turn: int) -> None:
-        at_once = _AT_ONCE[self._below.device.type]
+        step = at_once(self._below.size_px, self._below.device)
         order = np.arange(len(self._pictures))
         with tqdm(total=len(order), desc=f"view {turn + 1}", unit="img", disable=None, leave=False) as bar:
-            for index_B in np.split(order, range(at_once, len(order), at_once)):
+            for index_B in np.split(order, range(step, len(order), step)):
                 pixels = self._pictures.read(index_B, self._below.device)
                 x, feature_BF = self._below(pixels, self.view_NV[index_B, turn])
                 stored = self._stored(x).half()

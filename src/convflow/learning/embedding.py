@@ -23,11 +23,10 @@ from convflow.files import digest_folder, digest_json, read_json, whole_folder, 
 from convflow.learning.devices import device_name, one_line, pick_device, pick_precision
 from convflow.learning.embedded import About, write_about
 from convflow.learning.pretrained import Wanted, open_pretrained
-from convflow.nets.backbones import VIEWS, Trunk, Views, views_of
+from convflow.nets.backbones import VIEWS, Trunk, Views, at_once, views_of
 
 Mode = Literal["fp32", "channels_last", "bf16"]
 MODES: tuple[Mode, ...] = ("fp32", "channels_last", "bf16")
-_AT_ONCE = {"cpu": 32, "mps": 64, "cuda": 256}
 _SAMPLE = 16  # images of which the time is taken
 _WORTH = 1.15  # a later mode must be this much faster: close calls fall the same way each time
 # Features may differ by this share of their spread over images. A head is fitted on them and then asked with
@@ -142,10 +141,10 @@ def embed(
         out_NVF: float32, filled.
         text: what the progress bar says.
     """
-    at_once = _AT_ONCE[frozen.device.type]
+    step = at_once(frozen.trunk.spec.size_px, frozen.device)
     with torch.inference_mode(), tqdm(total=len(image_NSSC), desc=text, unit="img", disable=None) as bar:
-        for start in range(0, len(image_NSSC), at_once):
-            pixels = torch.from_numpy(np.array(image_NSSC[start : start + at_once])).to(frozen.device)
+        for start in range(0, len(image_NSSC), step):
+            pixels = torch.from_numpy(np.array(image_NSSC[start : start + step])).to(frozen.device)
             prepared = frozen.trunk.prepare(pixels.permute(0, 3, 1, 2))
             found = [frozen(view) for view in views_of(prepared, views)]
             out_NVF[start : start + len(pixels)] = torch.stack(found, dim=1).cpu().numpy()

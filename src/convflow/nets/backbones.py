@@ -17,6 +17,9 @@ from convflow.nets.cutting import Layout, cut
 LITE0 = "efficientnet_lite0"
 OWN = ("residual",)
 _LEAST_VARIANCE = 1e-6
+# Pictures of 224 px that go through a network at a time. On a processor their maps should stay in its caches:
+# 4 at once took two thirds of the time of 32 (EfficientNet-Lite0, 2 cores of an AMD EPYC).
+_AT_ONCE = {"cpu": 4, "mps": 64, "cuda": 256}
 _LUMA = (0.299, 0.587, 0.114)  # grey from red, green and blue, as Pillow makes it (ITU-R 601-2)
 
 Pooling = Literal["mean", "mean_std"]
@@ -164,6 +167,11 @@ def whole_net(spec: Spec, n_classes: int) -> nn.Module:
     fixed = {} if own else {"arch": spec.arch}
     net: nn.Module = module.build(n_classes, spec.channels, spec.built_px, **fixed, **spec.arch_args)
     return net
+
+
+def at_once(size_px: int, device: torch.device) -> int:
+    """How many pictures of side `size_px` to let through a network together where no gradient is asked."""
+    return max(1, _AT_ONCE.get(device.type, 64) * 224**2 // size_px**2)
 
 
 def views_of(image_BCSS: Tensor, views: Views) -> Iterator[Tensor]:

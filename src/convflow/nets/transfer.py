@@ -9,9 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convflow.nets.backbones import VIEWS, Spec, Trunk, Views, build_trunk, views_of
-
-_PIXELS = 64 * 224 * 224  # of pictures inside the trunk at a time
+from convflow.nets.backbones import VIEWS, Spec, Trunk, Views, at_once, build_trunk, views_of
 
 
 class Head(nn.Module):
@@ -52,9 +50,9 @@ class Transfer(nn.Module):
         if self.training:
             logits: Tensor = self.head(self.trunk(self.trunk.prepare(image_BCSS), self.depths))
             return logits
-        # few at a time: a small picture grows inside, where the caller cannot see it
-        at_once = max(1, _PIXELS // self.trunk.spec.size_px**2)
-        return torch.cat([self._looked_at(part) for part in torch.split(image_BCSS, at_once)])
+        # by the side they have inside, which the caller cannot see
+        parts = torch.split(image_BCSS, at_once(self.trunk.spec.size_px, image_BCSS.device))
+        return torch.cat([self._looked_at(part) for part in parts])
 
     def _looked_at(self, image_BCSS: Tensor) -> Tensor:
         prepared = self.trunk.prepare(image_BCSS)
