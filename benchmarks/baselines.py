@@ -2,8 +2,8 @@
 
     python benchmarks/baselines.py [PACKED ..] [--repeats 3]
 
-PACKED is a folder with packed train and val, as data/packed; name that of another set beside it. Settings
-come from params.yaml here. A fit is timed as `dvc repro` runs it: a process of its own, its imports
+PACKED is a folder with packed train and val, as data/packed, in the size of features.packed_px; name that of
+another set beside it. Settings come from params.yaml here. A fit is timed as `dvc repro` runs it: a process of its own, its imports
 included. The features of train are computed by convflow and by the shortest loop that finds HOG, patterns
 and histograms of the same sizes; the two take turns, and the ratio is the median over the turns.
 """
@@ -52,17 +52,19 @@ def main() -> None:
     parser.add_argument("packed", nargs="*", type=Path, default=[Path("data/packed")])
     parser.add_argument("--repeats", type=int, default=3)
     asked = parser.parse_args()
+    px = load_section(PARAMS, "features", Params).packed_px
     for folder in asked.packed:
-        if not (folder / "train").is_dir():
-            sys.exit(f"convflow: {folder}: no packed images; run `dvc repro pack` first")
-        _features(folder, asked.repeats)
-        _fits(folder)
+        train, val = (folder / side / str(px) for side in ("train", "val"))
+        if not train.is_dir():
+            sys.exit(f"convflow: {train}: no packed images; run `dvc repro pack` first")
+        _features(train, asked.repeats)
+        _fits(train.resolve(), val.resolve())
 
 
 def _features(folder: Path, repeats: int) -> None:
-    params = load_section(PARAMS, "features", Params).model_dump()
+    params = load_section(PARAMS, "features", Params).model_dump(exclude={"packed_px"})
     spec = FeatureSpec(**(params | {"lbp_radii": tuple(params["lbp_radii"])}))
-    packed = Packed(folder / "train")
+    packed = Packed(folder)
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "train.npy"
         turns = [
@@ -76,11 +78,9 @@ def _features(folder: Path, repeats: int) -> None:
     print(f"  features   convflow {ours:6.2f} s   plain loop {theirs:6.2f} s   ratio {ratio:.2f} x")
 
 
-def _fits(folder: Path) -> None:
-    folder = folder.resolve()
+def _fits(*sides: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch)
-        sides = [folder / "train", folder / "val"]
         _stage("features", *sides, out / "features")
         for kind in load_section(PARAMS, "baseline", BaselineParams).kinds:
             model, timing = out / "models" / kind, out / f"fit-{kind}.json"

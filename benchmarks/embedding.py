@@ -1,6 +1,6 @@
 """Features of a packed folder against a bare forward pass of the same net in its fastest mode, in one run.
 
-    python benchmarks/embedding.py PACKED [--source efficientnet_lite0] [--views dihedral] [--images 256]
+    python benchmarks/embedding.py [PACKED] [--source efficientnet_lite0] [--views dihedral] [--images 256]
         [--pooling mean_std] [--threads 2] [--compile]
 
 The bare pass has its pictures ready as floats in memory and keeps the last stage's mean alone; ours reads
@@ -53,7 +53,7 @@ def seconds(go: Callable[[], None]) -> float:
 def main() -> None:
     """Print ours, the bare pass in each mode, and the ratio to the fastest."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("packed", type=Path)
+    parser.add_argument("packed", type=Path, nargs="?", default=Path("data/packed/train/224"))
     parser.add_argument("--source", default="efficientnet_lite0")
     parser.add_argument("--views", default="dihedral", choices=list(VIEWS))
     parser.add_argument("--pooling", default="mean_std", choices=["mean", "mean_std"])

@@ -10,6 +10,7 @@ SCRIPTS = {
     "feeding.py": "batches from packed arrays against ImageFolder and DataLoader",
     "training_loop.py": "the training loop against a hand-written one",
     "baselines.py": "seconds of each baseline, and the features against a plain loop",
+    "embedding.py": "features of a pretrained network against a bare forward pass",
     "leaks.py": "what the leak probe says of a random split and of one by group",
     "bootstrap.py": "bootstrap intervals against a loop over scikit-learn",
     "coverage.py": "do the 95 % intervals hold what they say",

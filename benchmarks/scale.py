@@ -23,7 +23,7 @@ STAGES = {
     "scan": ["raw", "data/scan"],
     "validate": ["data/scan", "data/approved", "reports/validation"],
     "split": ["data/approved", "data/splits", "data/sides.csv"],
-    "pack": ["raw", "data/splits", "data/packed/train", "data/packed/val", "data/packed/test"],
+    "pack": ["raw", "data/splits", "data/packed/train/32", "data/packed/val/32", "data/packed/test/32"],
 }
 
 
@@ -77,7 +77,7 @@ def main() -> None:
     params = yaml.safe_load((PROJECT / "params.yaml").read_text())
     params["split"]["method"] = "stratified"
     params["validate"]["labels"] = None
-    params["pack"]["size_px"] = 32
+    params["pack"]["sizes_px"] = [32]
     print("images   " + "".join(f"{stage:>20}" for stage in STAGES))
     for n_images in map(int, sys.argv[1:] or ["25000", "50000", "100000"]):
         with tempfile.TemporaryDirectory() as name:

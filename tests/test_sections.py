@@ -103,6 +103,22 @@ class Model(Thing):
 """
 
 
+def test_a_size_that_is_not_packed_and_a_model_that_nobody_makes_show_at_once(tree):
+    tree["pack"]["sizes_px"] = [224]
+    tree["evaluate"]["models"] = ["tranfser", "cnn", "svm"]
+    assert faults_in(tree, STAGES) == {
+        "features.packed_px": "96 is not among pack.sizes_px [224]; add it there",
+        "train.packed_px": "96 is not among pack.sizes_px [224]; add it there",
+        "evaluate.models": "no stage makes 'tranfser'; did you mean transfer?",
+    }
+    tree["finetune"]["models"] = []
+    tree["pack"]["sizes_px"] = [96]
+    tree["evaluate"]["models"] = ["transfer", "cnn"]
+    assert faults_in(tree, STAGES) == {
+        "evaluate.models": "no stage makes 'transfer'; there are cnn, majority, knn, svm, logistic"
+    }
+
+
 def test_only_what_params_consist_of_is_run(tmp_path):
     (tmp_path / "some.py").write_text(SOURCE)
     schema = schema_of(tmp_path / "some.py")
