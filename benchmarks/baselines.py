@@ -3,9 +3,10 @@
     python benchmarks/baselines.py [PACKED ..] [--repeats 3]
 
 PACKED is a folder with packed train and val, as data/packed, in the size of features.packed_px; name that of
-another set beside it. Settings come from params.yaml here. A fit is timed as `dvc repro` runs it: a process of its own, its imports
-included. The features of train are computed by convflow and by the shortest loop that finds HOG, patterns
-and histograms of the same sizes; the two take turns, and the ratio is the median over the turns.
+another set beside it. Settings come from params.yaml here. A fit is timed as `dvc repro` runs it: a process
+of its own, its imports included. The features of train are computed by convflow and by the shortest loop that
+finds HOG, patterns and histograms of the same sizes; the two take turns, and the ratio is the median over the
+turns.
 """
 
 import argparse

@@ -110,7 +110,7 @@ def test_arguments_that_do_not_suit_are_named_in_one_line(arch, arguments):
 @pytest.mark.parametrize(("arch", "least_px"), [("vgg11_bn", 32), ("vgg16_bn", 32), ("alexnet", 63)])
 def test_pictures_too_small_are_refused_and_the_smallest_work(arch, least_px):
     with pytest.raises(
-        ParamsError, match=f"size_px: {least_px - 1} leaves nothing for {arch}.*{least_px} or"
+        ParamsError, match=f"packed_px: {least_px - 1} leaves nothing for {arch}.*{least_px} or"
     ):
         build(arch, 2, 3, least_px - 1, {})
     with torch.device("meta"):

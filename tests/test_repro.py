@@ -134,7 +134,7 @@ def test_in_a_terminal_dvc_speaks_for_itself(monkeypatch):
 
 
 def test_each_wrong_parameter_is_a_line_of_its_own(tmp_path):
-    text = PARAMS.read_text().replace("n_draws: 2000", "n_draws: 2").replace("  lr: ", "  rate: ")
+    text = PARAMS.read_text().replace("n_draws: 2000", "n_draws: 2").replace("\n  lr: ", "\n  rate: ")
     (tmp_path / "params.yaml").write_text(text)
     command = [sys.executable, "-m", "convflow", "repro"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
