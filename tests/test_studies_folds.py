@@ -183,6 +183,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_it_leaves_no_process_behind_and_goes_on(study):
     study |= {"waits_while": str(Path("go.py").resolve()), "waits_from": 2}
     Path("go.py").write_text(KILLED.format(path=[str(Path(__file__).parent)], settings=study))
