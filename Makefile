@@ -50,7 +50,7 @@ study: $(READY)  ## Compare all models under two protocols (studies/elpv)
 	$(RUN) convflow repro studies/elpv/dvc.yaml
 
 test: $(READY)  ## Run the fast tests
-	$(RUN) pytest $(or $(T),tests) -n 2 -m "not slow"
+	$(RUN) pytest $(or $(T),tests) -n 2 --dist loadfile -m "not slow"
 
 slow: $(READY)  ## Run the tests that run the real pipeline
 	$(RUN) pytest $(or $(T),tests) -m slow

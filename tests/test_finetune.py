@@ -271,7 +271,7 @@ def test_other_weights_than_those_described_are_refused(project):
             r"finetune.rungs: \['tune', 'soup'\] has nothing to stand on; add probe",
         ),
         (
-            {"tune": TUNE | {"blocks": 9}},
+            {"rungs": ["probe", "tune"], "tune": TUNE | {"blocks": 9}},
             "finetune.tune.blocks: 9 of 9 stages; set it to all, or to less",
         ),
         ({"probe": PROBE | {"depths": [[8], [1]]}}, r"finetune.probe.depths: \[1\] is not among \[3, 4"),

@@ -124,7 +124,8 @@ def test_a_set_that_will_pass_is_told_so(project, capsys):
     out = capsys.readouterr().out
     assert "validate would stop" not in out
     assert out.endswith(
-        "\nnext: make repro   (when mirrored pictures keep their label, first set train.augment.flips)\n"
+        "\nnext: make repro   (when mirrored pictures keep their label, first set train.augment.flips\n"
+        "and embed.views)\n"
     )
     run(root, "--set", "validate.min_images_per_class=13", "--json")
     assert list(json.loads(capsys.readouterr().out)["stops"]) == ["class_size"]

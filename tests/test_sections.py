@@ -117,6 +117,15 @@ def test_a_size_that_is_not_packed_and_a_model_that_nobody_makes_show_at_once(tr
     assert faults_in(tree, STAGES) == {
         "evaluate.models": "no stage makes 'transfer'; there are cnn, majority, knn, svm, logistic"
     }
+    tree["evaluate"]["models"] = ["svm", "cnn"]
+    assert faults_in(tree, STAGES) == {
+        "evaluate.candidate": "'transfer' is not among evaluate.models; there are svm, cnn"
+    }
+    tree["finetune"]["models"] = ["svm"]
+    tree["pack"]["sizes_px"] = [96, 224]
+    assert faults_in(tree, STAGES) == {
+        "finetune.models": "'svm' is the name of another model; choose one of its own"
+    }
 
 
 def test_only_what_params_consist_of_is_run(tmp_path):

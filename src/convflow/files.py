@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from convflow.errors import ConvflowError
 
@@ -41,6 +41,16 @@ def whole_folder(path: Path) -> Iterator[Path]:
         os.replace(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def reserve(file: IO[bytes], n_bytes: int) -> None:
+    """Take the room on disk now: written to through a memory map, a disk that is full ends the process.
+
+    Raises:
+        OSError: there is not so much.
+    """
+    if n_bytes and hasattr(os, "posix_fallocate"):  # macOS has it not
+        os.posix_fallocate(file.fileno(), 0, n_bytes)
 
 
 def dump_json(value: Any) -> str:

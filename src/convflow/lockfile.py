@@ -11,6 +11,7 @@ from convflow.errors import ConvflowError
 from convflow.files import write_text
 
 _HEAD = "schema: '2.0'\nstages:\n"
+_CONFLICT = re.compile(r"^(<{7}|={7}|>{7})", re.MULTILINE)
 _STAGE = re.compile(r"^  (?=\S)", re.MULTILINE)  # where the record of a stage begins
 
 
@@ -28,7 +29,7 @@ def mend_locks() -> None:
 def mend_lock(path: Path) -> bool:
     """Take the unfinished record off the end of the lock file `path`; True if there was one.
 
-    What DVC no longer finds in it, its cache of runs restores: no stage is run anew for it.
+    What DVC no longer finds in it, its cache of runs restores; only stages whose outputs persist run anew.
 
     Raises:
         ConvflowError: it is no lock file even then, as after a merge with conflicts.
@@ -38,11 +39,13 @@ def mend_lock(path: Path) -> bool:
     text = path.read_text(encoding="utf-8", errors="replace")
     if _is_whole(text):
         return False
+    remedy = f"resolve the conflicts, or run `git checkout {path}`"
+    if _CONFLICT.search(text):
+        raise ConvflowError(f"{path}: a merge with conflicts; {remedy}")
     kept = text[: max((found.start() for found in _STAGE.finditer(text)), default=0)]
     if kept == _HEAD or _HEAD.startswith(text.rstrip(" ")):
         kept = ""  # what DVC takes where no stage is left
     elif not kept or not _is_whole(kept):
-        remedy = f"resolve the conflicts, or run `git checkout {path}`"
         raise ConvflowError(f"{path}: not a lock file of DVC; {remedy}")
     write_text(path, kept)
     return True

@@ -78,12 +78,17 @@ def _faults_of_sizes(tree: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _faults_of_models(tree: Mapping[str, Any]) -> dict[str, str]:
-    """Where a model is to be evaluated that no stage makes."""
+    """Where a model is to be evaluated that no stage makes, or judged that is not evaluated."""
     made = ["cnn", *(at(tree, "baseline.kinds") or []), *(at(tree, "finetune.models") or [])]
-    missing = [name for name in at(tree, "evaluate.models") or [] if name not in made]
-    if not missing:
-        return {}
-    return {"evaluate.models": f"no stage makes {missing[0]!r}{nearest(missing[0], made) or _all(made)}"}
+    taken = [name for name in at(tree, "finetune.models") or [] if made.count(name) > 1]
+    if taken:
+        return {"finetune.models": f"{taken[0]!r} is the name of another model; choose one of its own"}
+    wanted, candidate = at(tree, "evaluate.models") or [], at(tree, "evaluate.candidate")
+    if missing := [name for name in wanted if name not in made]:
+        return {"evaluate.models": f"no stage makes {missing[0]!r}{nearest(missing[0], made) or _all(made)}"}
+    if candidate is not None and candidate not in wanted:
+        return {"evaluate.candidate": f"{candidate!r} is not among evaluate.models{_all(wanted)}"}
+    return {}
 
 
 def _faults_of_classes(tree: Mapping[str, Any]) -> dict[str, str]:

@@ -60,6 +60,7 @@ def save(figure: Figure, path: Path) -> None:
 def _training(history: Sequence[dict[str, Any]], best_epoch: int | None) -> Figure:
     figure = Figure(figsize=(9, 3.8))
     epochs = [epoch["epoch"] for epoch in history]
+    names = {epoch["epoch"]: epoch["rung"] for epoch in history if "rung" in epoch}
     for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for side, colour, line in (("train", BLUE, "--"), ("val", ORANGE, "-")):
             values = [epoch[f"{side}_{name}"] for epoch in history]
@@ -67,13 +68,16 @@ def _training(history: Sequence[dict[str, Any]], best_epoch: int | None) -> Figu
             axes.plot(epochs, values, line, color=colour, label=side, marker=marker)
         if best_epoch is not None:
             axes.axvline(best_epoch, color=GREY, linewidth=1, linestyle=":", zorder=1)
+            kept = names.get(best_epoch, f"epoch {best_epoch}")
             axes.annotate(
-                f"kept: epoch {best_epoch}", (best_epoch, 1), xycoords=("data", "axes fraction"),
+                f"kept: {kept}", (best_epoch, 1), xycoords=("data", "axes fraction"),
                 xytext=(-4, -2), textcoords="offset points", color="#555555", fontsize=9,
                 ha="right" if best_epoch > np.mean(epochs or [0]) else "left", va="top",
             )  # fmt: skip
-        axes.set(title=name.capitalize(), xlabel="epoch")
+        axes.set(title=name.capitalize(), xlabel="rung" if names else "epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
+        if names:
+            axes.set_xticks(list(names), list(names.values()), rotation=20)
         axes.legend(loc="best")
     return figure
 

@@ -6,6 +6,7 @@ precision, it spares an epoch everything below; the views are then the augmentat
 Shape letters: N images, B of them, V views, C channels, S side, F features of the frozen stages.
 """
 
+import math
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from convflow.errors import TrainingError
+from convflow.files import reserve
 from convflow.learning.augment import Augment
 from convflow.learning.embedding import Mode, freeze
 from convflow.nets.backbones import Trunk, at_once
@@ -110,7 +112,10 @@ class Fresh:
         image_BCSS = self._pictures.read(index_B, self._below.device)
         if generator is not None:
             image_BCSS = self._augment(image_BCSS, generator)
-        return self._below(image_BCSS, self.view_NV[index_B, turn % self.view_NV.shape[1]])
+        x, feature_BF = self._below(image_BCSS, self.view_NV[index_B, turn % self.view_NV.shape[1]])
+        if self._below.first:  # as `Kept` rounds it: how much disk is free must not change the weights
+            x = x.half().float()
+        return x, feature_BF
 
 
 class Kept:
@@ -184,4 +189,5 @@ def _room(folder: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> NDAr
     if 0 in shape:
         return np.empty(shape, dtype)
     with tempfile.TemporaryFile(dir=folder) as file:
+        reserve(file, math.prod(shape) * np.dtype(dtype).itemsize)
         return np.memmap(file, dtype, "w+", shape=shape)

@@ -4,6 +4,7 @@ Shape letters: N images, V views, F features, S side, C channels.
 """
 
 import copy
+import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from tqdm import tqdm
 
 from convflow.data.packed import Packed
 from convflow.errors import ConvflowError
-from convflow.files import digest_folder, digest_json, read_json, whole_folder, write_json
+from convflow.files import digest_folder, digest_json, read_json, reserve, whole_folder, write_json
 from convflow.learning.devices import device_name, one_line, pick_device, pick_precision
 from convflow.learning.embedded import About, write_about
 from convflow.learning.pretrained import Wanted, open_pretrained
@@ -111,7 +112,7 @@ def embed_sides(out: Path, sides: Mapping[str, Packed], how: How, memory: Path) 
     """
     found = open_pretrained(how.source, how.wanted)
     trunk = found.trunk
-    device = pick_device(how.device, require_gpu=False)
+    device = pick_device(how.device, require_gpu=False, place="embed")
     depths = later_stages(len(trunk.stages))
     with one_line(), whole_folder(out) as folder:
         mode = how.mode
@@ -158,6 +159,8 @@ def embed_to(path: Path, frozen: Frozen, image_NSSC: NDArray[np.uint8], views: V
         np.save(path, np.empty(shape, np.float32))
         return
     out = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+    with path.open("r+b") as file:
+        reserve(file, path.stat().st_size)
     embed(frozen, image_NSSC, views, out, text=text)
     out.flush()
 
@@ -168,21 +171,22 @@ def pick_mode(
     """The fastest mode for `trunk` here: measured once on these pictures, then read from `memory`.
 
     A mode whose features differ from the exact ones by more than a trifle is not taken, however fast.
-    Remembered for this processor, its threads, this torch, this network and this side. bf16 is tried only
+    Remembered for this processor, its threads, this torch, these weights and pictures. bf16 is tried only
     where the processor computes in it. On a CPU one thread's processor time counts, which a busy machine does
     not lengthen.
     """
+    sample = np.array(image_NSSC[:_SAMPLE])
     about = [
         device_name(device),
         torch.get_num_threads(),
         torch.__version__,
         trunk.spec.as_json(),
         list(depths),
+        _digest(trunk, sample),
     ]
     key = digest_json(about)[:16]
     known = _remembered(memory)
     if key not in known:
-        sample = np.array(image_NSSC[:_SAMPLE])
         tried = MODES if pick_precision("auto", device) == "bf16" else MODES[:2]
         timed = {mode: _timed(freeze(trunk, depths, mode, device), sample) for mode in tried}
         exact_NF = timed["fp32"][1]
@@ -217,6 +221,14 @@ def deviation(feature_NF: Tensor, exact_NF: Tensor) -> float:
     if not bool(told.any()):
         return 0.0
     return float(((feature_NF - exact_NF).abs().mean(dim=0) / spread_F)[told].mean())
+
+
+def _digest(trunk: Trunk, sample_NSSC: NDArray[np.uint8]) -> str:
+    """SHA-256 of the weights and of some pictures: how exact a mode is depends on both."""
+    found = hashlib.sha256(sample_NSSC.tobytes())
+    for tensor in trunk.state_dict().values():
+        found.update(tensor.cpu().numpy().tobytes())
+    return found.hexdigest()
 
 
 def _remembered(memory: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from convflow.files import whole_file
 from convflow.learning.climbing import Climbed
 
 _BLUE, _GREY = "#0072B2", "#8A8A8A"
@@ -22,7 +23,6 @@ _STYLE: Any = {
 
 def draw_ladder(path: Path, climbed: Climbed) -> None:
     """Write a PNG: accuracy and log loss on val of each rung, when it was done."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     rungs, minutes = climbed.ladder.rungs, [note.seconds / 60 for note in climbed.notes]
     kept = [place for place, rung in enumerate(rungs) if rung.kept]
     with mpl.rc_context(_STYLE):
@@ -46,4 +46,5 @@ def draw_ladder(path: Path, climbed: Climbed) -> None:
             axes.set_xlabel("minutes")
             axes.margins(0.15, 0.25)
             axes.locator_params(nbins=5)
-        figure.savefig(path, metadata={"Software": None})
+        with whole_file(path) as partial:
+            figure.savefig(partial, format="png", metadata={"Software": None})

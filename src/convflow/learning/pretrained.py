@@ -174,7 +174,10 @@ def _from_bundle(source: str, wanted: Wanted) -> Pretrained:
         channels=card["input"]["channels"],
         per_image=card["normalise"] == "image",
     )
-    trunk = Trunk(spec, *cut(spec.arch, model.net))
+    try:
+        trunk = Trunk(spec, *cut(spec.arch, model.net))
+    except RuntimeError as error:  # pictures too small for it
+        raise ParamsError(_too_small(spec, error)) from None
     trunk.mean.copy_(model.mean)
     trunk.std.copy_(model.std)
     return Pretrained(source, digest, trunk)
@@ -192,11 +195,13 @@ def _trunk(spec: Spec, weights: dict[str, Any], path: Path) -> Trunk:
         net = whole_net(spec, n_classes=1)
         trunk = Trunk(spec, *cut(spec.arch, net))
     except (ValueError, TypeError, RuntimeError) as error:  # torch answers nonsense with all three
-        raise ParamsError(
-            f"embed.arch: {spec.arch} at embed.size_px {spec.size_px}: {' '.join(str(error).split())[:150]}"
-        ) from None
+        raise ParamsError(_too_small(spec, error)) from None
     fill(net, trunk.stages, weights, path)
     return trunk
+
+
+def _too_small(spec: Spec, error: Exception) -> str:
+    return f"embed.arch: {spec.arch} at embed.size_px {spec.size_px}: {' '.join(str(error).split())[:150]}"
 
 
 def _scaled(trunk: Trunk, mean: Any, std: Any) -> Trunk:

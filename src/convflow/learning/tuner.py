@@ -196,7 +196,8 @@ class Tuner:
         below, lesson = self._prepared(stand)
         index_B = np.arange(min(self._tuning.batch_size, len(lesson.label_N)))
         pictures = _pictures(self._sides[0])
-        fresh = Fresh(below, pictures, lesson.train.view_NV, self._tuning.augment)
+        augment = Augment() if below.first else self._tuning.augment
+        fresh = Fresh(below, pictures, lesson.train.view_NV, augment)
         generator = torch.Generator().manual_seed(0)
         x, below_BF = fresh.batch(0, index_B, generator)
         upper = self._upper(replace(stand, tuned=None))

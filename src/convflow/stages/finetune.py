@@ -119,16 +119,17 @@ def run(  # noqa: PLR0913  one path for each dependency in dvc.yaml
 ) -> None:
     """Climb the ladder, then write the network that its last rung stands for.
 
-    `ladder` is a picture of accuracy against minutes, beside `timing`: of clocks nothing enters the model.
+    `ladder` is a picture of accuracy against minutes, beside `timing`: of clocks nothing enters the model,
+    but that a budget which binds leaves less to be done.
     """
     clock = _Clock(time.monotonic(), params.budget_minutes)
-    rungs = _rungs(params)
     sides = {"train": Packed(train), "val": Packed(val)}
     _check(sides, train, val)
     features = Embedded(embedded)
     inputs = {"train": digest_folder(train), "val": digest_folder(val)}
     features.check(inputs, embedded)
     about, packed = features.about, sides["train"]
+    rungs = _rungs(params, about)
     pretrained = open_pretrained(about.source, about.wanted())
     ready = {name: Side(features.sides[name], _taught(side), side.pixels) for name, side in sides.items()}
     widths = dict(zip(about.depths, about.widths, strict=True))
@@ -161,8 +162,11 @@ def run(  # noqa: PLR0913  one path for each dependency in dvc.yaml
         print(f"finetune: {line}")
 
 
-def _rungs(params: Params) -> tuple[RungName, ...]:
-    rungs = tuple(name for name in RUNGS if name in params.rungs)
+def _rungs(params: Params, about: About) -> tuple[RungName, ...]:
+    asked = set(params.rungs)
+    if about.views == "none" and "views" in asked:  # there is one view only, which the probe looks at
+        asked = asked - {"views"} | {"probe"}
+    rungs = tuple(name for name in RUNGS if name in asked)
     if rungs[0] not in HEADS:
         raise ParamsError(f"finetune.rungs: {list(rungs)} has nothing to stand on; add probe or views")
     return rungs
@@ -181,7 +185,8 @@ def _place(rungs: Sequence[RungName], about: About, params: TuneParams) -> Place
 
 def _tuning(params: Params, n_stages: int) -> Tuning:
     known = params.tune.model_dump(include={field.name for field in fields(Tuning)})
-    if params.tune.blocks != "all" and params.tune.blocks >= n_stages:
+    wanted = set(params.rungs) & set(TUNED)
+    if wanted and params.tune.blocks != "all" and params.tune.blocks >= n_stages:
         raise ParamsError(
             f"finetune.tune.blocks: {params.tune.blocks} of {n_stages} stages; set it to all, or to less"
         )

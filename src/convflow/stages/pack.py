@@ -1,5 +1,7 @@
 """data/splits and the images -> data/packed/{train,val,test}/<side in px>"""
 
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -42,6 +44,14 @@ def run(root: Path, splits: Path, train: Path, val: Path, test: Path, *, params:
             rows = known.filter(pc.field("side") == side)
             _pack(root, rows, partial, contract)
             write_table(partial / "rows.parquet", rows, about=split)
+    _sweep((train, val, test), params.sizes_px)
+
+
+def _sweep(folders: Sequence[Path], sizes_px: Sequence[int]) -> None:
+    """Remove what was packed in sizes that are no longer asked for: whoever reads a side reads all of it."""
+    for entry in [entry for folder in folders for entry in folder.parent.iterdir()]:
+        if entry.name.isdigit() and int(entry.name) not in sizes_px and (entry / "contract.json").is_file():
+            shutil.rmtree(entry)
 
 
 def _size_px(folder: Path, params: Params) -> int:

@@ -16,12 +16,12 @@ from convflow.learning.activations import Pictures
 from convflow.learning.assembling import ask, assemble
 from convflow.learning.augment import Augment
 from convflow.learning.climbing import Stand, climb
-from convflow.learning.devices import be_deterministic, device_name, one_line, pick_device, pick_precision
+from convflow.learning.devices import be_deterministic, device_name, one_line, pick_device
 from convflow.learning.embedded import About, Embedded
 from convflow.learning.embedding import Mode
 from convflow.learning.pretrained import open_pretrained
 from convflow.learning.tuner import Place, Tuner
-from convflow.learning.tuning import Tuning
+from convflow.learning.tuning import Tuning, training_precision
 from convflow.nets.backbones import Trunk
 from convflow.studying import transferred
 from convflow.studying.jobs import Answer, Task
@@ -81,7 +81,7 @@ def _section(task: Task) -> str:
 def _place(task: Task, about: About) -> Place:
     wanted = task.settings["tune"]
     device = pick_device(wanted["device"], require_gpu=False, place=_section(task))
-    precision = pick_precision(wanted["precision"], device, place=_section(task))
+    precision = training_precision(wanted["precision"], device, place=_section(task))
     if wanted["deterministic"]:
         be_deterministic()
     return Place(device, precision, cast("Mode", about.mode), about.views, WORK)

@@ -70,7 +70,8 @@ def run(args: argparse.Namespace) -> int:
     counts = summarise(layout, rows, rejects)
     found = rows.to_pydict()
     classes = _filled(root, counts["classes"])
-    changes = _proposal(root, found, classes) | _outdated(present, _root(root), classes) | wanted
+    source = wanted.get("embed.source", at(present, "embed.source"))
+    changes = _proposal(root, found, classes, source) | _outdated(present, _root(root), classes) | wanted
     changes = _packed(changed(present, changes)) | changes
     refuse(faults_in(changed(present, changes), args.stages), wanted, str(PARAMS))
     is_known = knows_any(SIDES, found["sha256"])
@@ -106,8 +107,8 @@ def _filled(root: Path, classes: dict[str, int]) -> list[str]:
     return filled
 
 
-def _proposal(path: Path, found: dict[str, list[Any]], classes: list[str]) -> dict[str, Any]:
-    """Parameters that follow from the data.
+def _proposal(path: Path, found: dict[str, list[Any]], classes: list[str], source: str) -> dict[str, Any]:
+    """Parameters that follow from the data, for a pretrained network from `source`.
 
     Raises:
         DataError: a folder whose name does not come through a shell.
@@ -118,7 +119,7 @@ def _proposal(path: Path, found: dict[str, list[Any]], classes: list[str]) -> di
         "data.root": _root(path),
         "validate.labels": classes,
         "split.method": _method(found),
-        **_sizes(side),
+        **_sizes(side, source),
         "train.normalise": "dataset",
         "train.epochs": int(min(60, max(10, _PASSES // n_images))),
         "train.batch_size": int(min(64, max(8, n_images // 64 * 8))),
@@ -129,10 +130,10 @@ def _proposal(path: Path, found: dict[str, list[Any]], classes: list[str]) -> di
     }
 
 
-def _sizes(side: float) -> dict[str, Any]:
+def _sizes(side: float, source: str) -> dict[str, Any]:
     """Sizes to pack for pictures whose short side is commonly `side` px: to learn from, and to transfer to.
 
-    A pretrained network enlarges pictures by itself, so small ones are packed once.
+    The pretrained network of `source` enlarges pictures by itself, so small ones are packed once.
     """
     small = int(min(96, max(16, side // 16 * 16)))
     large = 224 if side >= 160 else small  # px; what most of them were trained at
@@ -140,7 +141,8 @@ def _sizes(side: float) -> dict[str, Any]:
         "features.packed_px": small,
         "train.packed_px": small,
         "embed.packed_px": large,
-        "embed.size_px": None if side >= 64 else 64,  # px; enlarged further, a small picture tells no more
+        # px; enlarged further, a small picture tells no more; other networks may want one size
+        "embed.size_px": 64 if side < 64 and source == "efficientnet_lite0" else None,
     }
 
 
@@ -279,4 +281,7 @@ def _tell_next(stops: dict[str, list[str]], sides: str) -> None:
         more = f" (and {len(sentences) - 1:,} more)" if len(sentences) > 1 else ""
         print(f"  {name}: {sentences[0]}{more}")
     first = "mend that, then make repro" if stops else "make repro"
-    print(f"\nnext: {first}   (when mirrored pictures keep their label, first set train.augment.flips)")
+    print(
+        f"\nnext: {first}   (when mirrored pictures keep their label, first set train.augment.flips\n"
+        "and embed.views)"
+    )
