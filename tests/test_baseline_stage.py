@@ -145,6 +145,7 @@ def test_majority_leaves_its_shares_and_no_features(project, capsys):
     assert capsys.readouterr().out == "baseline: majority; val loss 1.0986, accuracy 0.3333\n"
 
 
+@pytest.mark.slow
 def test_the_same_inputs_leave_the_same_bytes_in_any_process_with_any_threads(project):
     def contents():
         return {path: path.read_bytes() for path in sorted(Path("models").rglob("*.*"))}
@@ -219,6 +220,7 @@ def test_weights_are_taken_from_the_packed_folder():
     assert read_json(model / "shares.json")["share_P"] == [0.25, 0.75]
 
 
+@pytest.mark.slow
 def test_stages_and_baselines_load_no_torch(project):
     fit_here("majority")
     fit_here("svm")

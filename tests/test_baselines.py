@@ -58,6 +58,7 @@ def test_a_set_that_can_be_told_apart_is(kind, n_classes):
     assert fit.notes == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SEARCHED)
 def test_two_hundred_classes_some_of_which_val_lacks(kind):
     train = made_rows(labels(600, 200), 200, spread=0.2)

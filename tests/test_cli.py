@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -54,22 +53,15 @@ def python(code):
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def loaded():
-    """What a process that picked a stage has loaded, by stage; two processes at a time."""
-
-    def modules(stage):
-        return set(
-            python(f"import sys, convflow.__main__, convflow.stages.{stage}; print(*sys.modules)").split()
-        )
-
-    with ThreadPoolExecutor(2) as pool:
-        return dict(zip(LOADS, pool.map(modules, LOADS), strict=True))
+# Those that load nothing that takes seconds are looked at each time.
+_AT_ONCE = [stage for stage in LOADS if LOADS[stage] <= {"pyarrow"}]
+_LATER = [pytest.param(stage, marks=pytest.mark.slow) for stage in LOADS if stage not in _AT_ONCE]
 
 
-@pytest.mark.parametrize("stage", LOADS)
-def test_a_stage_loads_the_heavy_libraries_it_calls_and_no_other(loaded, stage):
-    assert HEAVY & loaded[stage] == LOADS[stage]
+@pytest.mark.parametrize("stage", [*_AT_ONCE, *_LATER])
+def test_a_stage_loads_the_heavy_libraries_it_calls_and_no_other(stage):
+    names = python(f"import sys, convflow.__main__, convflow.stages.{stage}; print(*sys.modules)")
+    assert HEAVY & set(names.split()) == LOADS[stage]
 
 
 def test_every_stage_is_on_the_list():

@@ -138,6 +138,7 @@ def test_the_device_and_its_threads_are_named(folder):
     assert threads == torch.get_num_threads()
 
 
+@pytest.mark.slow
 def test_a_predictor_loads_nothing_that_answering_does_not_need(folder):
     code = f"""
 import sys

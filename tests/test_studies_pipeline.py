@@ -91,6 +91,7 @@ def test_pretrained_networks_are_asked_as_in_the_main_pipeline():
     assert ours == theirs - {"packed_px"}  # here `gather` has the side, by use
 
 
+@pytest.mark.slow
 def test_a_stage_loads_the_heavy_libraries_it_calls_and_no_other():
     for stage, wanted in LOADS.items():
         code = f"import sys, convflow.__main__, convflow.stages.{stage}; print(*sys.modules)"

@@ -67,6 +67,7 @@ def test_what_helps_on_val_answers_from_the_pixels_of_each_test_image(made, tmp_
     assert not np.allclose(other.prob_MK[1:], found.prob_MK[1:], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_same_task_gives_the_same_answers_and_another_seed_others(made):
     one = task(made, **SETTINGS | {"rungs": ["probe", "tune"]})
     prob_MK = tuned.answer(one).prob_MK
@@ -74,6 +75,7 @@ def test_the_same_task_gives_the_same_answers_and_another_seed_others(made):
     assert not np.array_equal(prob_MK, tuned.answer(replace(one, seed=9)).prob_MK)
 
 
+@pytest.mark.slow
 def test_where_tuning_does_not_help_the_frozen_one_answers(made):
     one = task(made, **SETTINGS | {"rungs": ["probe", "tune"], "keep_errors": 1e6})
     found = tuned.answer(one)

@@ -343,6 +343,7 @@ def test_the_page_needs_nothing_and_trusts_no_name(room: Room) -> None:
     assert not re.search(r"https?:|//cdn|@import|url\(", page)
 
 
+@pytest.mark.slow
 def test_the_same_images_give_the_same_bytes_data_docs_included(room: Room) -> None:
     digests = set()
     for _ in range(2):
