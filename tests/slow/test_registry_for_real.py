@@ -57,7 +57,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     }
     card |= {"classes": CLASSES, "input": contract, "best_epoch": 2, "n_parameters": 1}
     save_bundle(root / "models/cnn", network.state_dict(), card)
-    pixels = np.load(root / "data/packed/val/16/pixels.npy")
+    pixels = np.load(root / f"data/packed/val/{SIDE}/pixels.npy")
     prob_NK = load_predictor(root / "models/cnn").predict_proba(pixels)
     answers = {"path": PATHS, **{f"p_{name}": prob_NK[:, k] for k, name in enumerate(CLASSES)}}
     write_table(root / "predictions/cnn.parquet", pa.table(answers))
@@ -105,7 +105,7 @@ def test_a_second_publication_adds_nothing(project: Path) -> None:
 
 def test_a_baseline_is_served_as_well_and_without_torch(project: Path) -> None:
     spec = FeatureSpec(hog_cells=2, lbp_radii=(1,), histogram_bins=4)
-    pixels = np.load(project / "data/packed/val/16/pixels.npy")
+    pixels = np.load(project / f"data/packed/val/{SIDE}/pixels.npy")
     rows = Rows(features_of(pixels, spec), np.arange(12) % 2, np.ones(12), 2, block_sizes(spec, 1))
     fit = fit_baseline("svm", rows, rows, Search({"c": [1.0], "gamma": [1.0]}, folds=2))
     folder = add_rival(project)
