@@ -20,7 +20,7 @@ SET_digits :=
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo; echo "  make repro DATA=digits   the same pipeline on a small set, in a minute or two"
+	@echo; echo "  make repro DATA=digits   the same pipeline on a small set, in two minutes"
 	@echo "  make repro DATA=elpv     back to the solar cells (params.yaml names the set in use)"
 	@echo "  make test T=tests/test_splitting.py   some of the tests"
 
