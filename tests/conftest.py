@@ -14,7 +14,7 @@ settings.load_profile("convflow")
 
 
 def pytest_collection_finish() -> None:
-    """Let the collector no more look through what all tests import: that took a tenth of their time."""
+    """Let the collector no more look through what all tests import, test after test."""
     gc.collect()
     gc.freeze()
 

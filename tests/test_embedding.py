@@ -186,6 +186,19 @@ def test_the_stage_writes_the_same_bytes_each_time_and_says_what_they_are(sides,
     assert "embed: 2,024 features of each of 14 images, views: flips" in capsys.readouterr().out
 
 
+def test_what_was_measured_counts_for_these_weights_and_pictures_alone(trunk, tmp_path):
+    image_NSSC, _ = pictures(9)
+    ask = [trunk, [3], image_NSSC, "cpu", tmp_path / "modes.json"]
+    pick_mode(*ask)
+    pick_mode(*ask)
+    assert len(read_json(tmp_path / "modes.json")) == 1
+    pick_mode(trunk, [3], 255 - image_NSSC, "cpu", tmp_path / "modes.json")
+    with torch.no_grad():
+        next(trunk.parameters()).mul_(1.5)
+    pick_mode(*ask)
+    assert len(read_json(tmp_path / "modes.json")) == 3
+
+
 def test_auto_remembers_below_the_project(sides, tmp_path):
     embed.run(*sides, tmp_path / "f", params=params(mode="auto", views="none"))
     known = read_json(tmp_path / ".convflow/embedding.json")

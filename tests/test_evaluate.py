@@ -10,6 +10,7 @@ import pytest
 from sklearn import metrics as reference
 
 from convflow.errors import ConvflowError, DataError, ModelError, ParamsError
+from convflow.evaluation import figures
 from convflow.evaluation.bootstrap import resampling
 from convflow.evaluation.curves import precision_recall_curve, roc_curve
 from convflow.evaluation.entrants import enter, measure_all
@@ -189,6 +190,14 @@ def test_curves_are_scikit_learns(seed):
     precision, recall, _ = reference.precision_recall_curve(inside_N, score_N)
     np.testing.assert_allclose(found.x[1:], recall[-2::-1])
     np.testing.assert_allclose(found.y[1:], precision[-2::-1])
+
+
+def test_curves_of_rungs_are_called_by_their_names():
+    line = {"train_loss": 0.1, "train_accuracy": 1.0, "val_loss": 0.2, "val_accuracy": 0.9}
+    history = [{"epoch": n, "rung": name, **line} for n, name in enumerate(("probe", "temperature"), start=1)]
+    axes = figures._training(history, 2).axes[0]
+    assert (axes.get_xlabel(), axes.texts[0].get_text()) == ("rung", "kept: temperature")
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["probe", "temperature"]
 
 
 def test_the_summary_says_what_how_good_and_where(project, capsys, tmp_path):

@@ -15,6 +15,7 @@ from convflow.files import (
     digest_json,
     dump_json,
     read_json,
+    reserve,
     whole_file,
     whole_folder,
     write_json,
@@ -63,6 +64,16 @@ def test_a_new_folder_replaces_the_old_one_whole_and_sweeps_what_a_killed_proces
         (partial / "new").write_text("")
     assert sorted(os.listdir(tmp_path)) == [".folders.1.partial", "folder"]
     assert os.listdir(tmp_path / "folder") == ["new"]
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system cannot take room beforehand")
+def test_room_is_taken_before_it_is_written_to(tmp_path):
+    with (tmp_path / "f").open("w+b") as file:
+        reserve(file, 2**20)
+        assert os.fstat(file.fileno()).st_blocks * 512 >= 2**20
+        with pytest.raises(OSError, match=r"No space left|too large"):
+            reserve(file, 2**60)
+        reserve(file, 0)
 
 
 @given(plain)

@@ -134,6 +134,12 @@ def test_the_size_follows_the_pictures_within_bounds(project, side, size_px):
     )
     assert params()["train"]["packed_px"] == params()["features"]["packed_px"] == size_px
     assert params()["pack"]["sizes_px"] == sorted({size_px, 224 if side >= 160 else size_px})
+    assert params()["embed"]["size_px"] == (64 if side < 64 else None)
+
+
+def test_a_network_of_one_s_own_looks_at_pictures_of_the_size_it_knows(project, pictures):
+    run(pictures, "--set", "embed.source=weights/mine")
+    assert params()["embed"]["size_px"] is None
 
 
 @pytest.mark.parametrize(

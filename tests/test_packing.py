@@ -108,6 +108,15 @@ def test_a_file_that_broke_since_the_scan_is_named_and_leaves_no_folder(pictures
     assert list((tmp_path / "packed").rglob("*.npy")) == []
 
 
+def test_a_size_that_is_no_longer_asked_for_is_swept_away_and_nothing_else(pictures, tmp_path):
+    members(pictures, tmp_path / "splits", ["train", "val", "test", "train"] * 2)
+    pack(pictures, tmp_path, 16)
+    (tmp_path / "packed/train/20").mkdir()  # not ours
+    pack(pictures, tmp_path, sizes_px=[12])
+    assert sorted(path.name for path in (tmp_path / "packed/train").iterdir()) == ["12", "20"]
+    assert [path.name for path in (tmp_path / "packed/test").iterdir()] == ["12"]
+
+
 def test_the_same_file_is_named_when_workers_find_it(tmp_path, monkeypatch):
     root = make_tree(
         tmp_path / "set", {f"{n}.png": encode(picture(n % 5)) for n in range(140)} | {"135.png": b""}

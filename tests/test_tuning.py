@@ -120,6 +120,8 @@ def test_what_is_kept_of_the_stages_below_serves_as_well_as_asking_them_anew(wor
         ):
             assert kept.shape == fresh.shape
             torch.testing.assert_close(kept, fresh, atol=2e-3, rtol=1e-3)
+    x = anew.batch(0, index_B, None)[0]
+    assert torch.equal(x, x.half().float())  # how much disk is free changes no weight
     uppers = [tuner._upper(world.stand) for _ in range(2)]
     for upper, feed in zip(uppers, (lesson.train, anew), strict=True):
         stepped(world, replace(lesson, train=feed), upper, range(8))
