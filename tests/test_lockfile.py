@@ -42,9 +42,9 @@ stages:
           - svm
         features: {}
     outs:
-    - path: models/svm
-      hash: md5
+    - hash: md5
       md5: aaaa2e7ec5d6e1d7cd0a3a5d6f1ee1c5.dir
+      path: models/svm
       size: 101
       nfiles: 2
 """.encode()

@@ -77,6 +77,4 @@ def _are_params(params: Any) -> bool:
 
 
 def _are_files(files: Any) -> bool:
-    return isinstance(files, list) and all(
-        isinstance(file, dict) and "path" in file and None not in file.values() for file in files
-    )
+    return isinstance(files, list) and all(isinstance(file, dict) and "path" in file for file in files)
