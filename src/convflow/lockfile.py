@@ -27,7 +27,9 @@ def mend_locks() -> None:
 
 
 def mend_lock(path: Path) -> bool:
-    """Take the unfinished record off the end of the lock file `path`; True if there was one.
+    """Take the unfinished record off the end of the lock file `path`; True if it was torn.
+
+    Where no whole record is left, the file goes.
 
     What DVC no longer finds in it, its cache of runs restores; only stages whose outputs persist run anew.
 
@@ -37,17 +39,18 @@ def mend_lock(path: Path) -> bool:
     if not path.is_file():
         return False
     text = path.read_text(encoding="utf-8", errors="replace")
-    if _is_whole(text):
+    if text and _is_whole(text):
         return False
     remedy = f"resolve the conflicts, or run `git checkout {path}`"
     if _CONFLICT.search(text):
         raise ConvflowError(f"{path}: a merge with conflicts; {remedy}")
     kept = text[: max((found.start() for found in _STAGE.finditer(text)), default=0)]
     if kept == _HEAD or _HEAD.startswith(text.rstrip(" ")):
-        kept = ""  # what DVC takes where no stage is left
+        path.unlink()  # DVC does without, but not with one that has no stages
     elif not kept or not _is_whole(kept):
         raise ConvflowError(f"{path}: not a lock file of DVC; {remedy}")
-    write_text(path, kept)
+    else:
+        write_text(path, kept)
     return True
 
 
@@ -59,8 +62,6 @@ def _is_whole(text: str) -> bool:
         tree = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - safe, and faster in C
     except yaml.YAMLError:
         return False
-    if not tree:
-        return True
     stages = tree.get("stages") if isinstance(tree, dict) and tree.get("schema") == "2.0" else None
     return isinstance(stages, dict) and all(map(_is_record, stages.values()))
 

@@ -64,7 +64,7 @@ def kill_in(stage: str, project: Project, delay_s: float) -> bool:
     cut_short = process.poll() is None
     for number in processes_in(project.folder):
         os.kill(number, signal.SIGKILL)
-    process.wait()
+    assert process.wait() == 0 or cut_short, "failed by itself"
     return cut_short
 
 
