@@ -84,7 +84,7 @@ def project(folder):
 def test_a_fit_leaves_a_whole_model_its_timing_and_a_line(project, capsys):
     capsys.readouterr()
     model = fit_here("svm")
-    assert sorted(path.name for path in model.iterdir()) == ["card.json", "model.skops"]
+    assert sorted(path.name for path in model.iterdir()) == ["card.json", "manifest.txt", "model.skops"]
     card = read_json(model / "card.json")
     search = {
         "grid": GRIDS["svm"], "folds": 3, "seed": 0, "criterion": "balanced_accuracy", "device": "cpu",

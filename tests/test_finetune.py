@@ -207,7 +207,9 @@ def test_minutes_and_the_picture_stand_beside_the_timings_and_not_in_the_model(t
     picture = tuned.root / "ladder-finetuned.png"
     assert picture.read_bytes()[:4] == b"\x89PNG"
     model = tuned.root / "models/finetuned"
-    assert {path.name for path in model.iterdir()} == {"card.json", "history.jsonl", "weights.safetensors"}
+    assert {path.name for path in model.iterdir()} == {
+        "card.json", "history.jsonl", "manifest.txt", "weights.safetensors",
+    }  # fmt: skip
     for name in ("card.json", "history.jsonl"):
         text = (model / name).read_text()
         assert "minutes" not in text
