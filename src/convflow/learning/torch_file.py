@@ -12,7 +12,7 @@ from typing import IO
 
 _ZIP = b"PK\x03\x04"  # by this torch, too, tells its two formats apart
 _LEGACY_PICKLES = 5  # then come the bytes of the tensors
-_MOST_BYTES = 4 * 2**20  # of pickles: a hundred times what a large network's names and shapes take
+_MOST_BYTES = 2**20  # of a pickle: five times what the names and shapes of a large network take
 _OF_A_STATE_DICT = re.compile(
     r"collections OrderedDict|torch\._utils _rebuild_(tensor|tensor_v2|parameter)"
     r"|torch(\.storage)? [A-Z][A-Za-z0-9]*Storage"
