@@ -105,7 +105,7 @@ def test_the_network_answers_raw_pixels_as_the_ladder_said_it_would(made):
 
 def test_the_same_inputs_give_the_same_bytes(made, project):
     model = project.finetune()
-    for name in ("card.json", "weights.safetensors", "history.jsonl"):
+    for name in ("card.json", "weights.safetensors", "history.jsonl", "manifest.txt"):
         assert (model / name).read_bytes() == (made.root / "models/finetuned" / name).read_bytes()
 
 
@@ -221,7 +221,7 @@ def test_minutes_and_the_picture_stand_beside_the_timings_and_not_in_the_model(t
 def test_the_same_inputs_give_the_same_bytes_after_tuning_too(tuned, tmp_path):
     again = copy_of(tuned, tmp_path)
     model = again.finetune(rungs=["probe", "tune", "soup", "temperature"], keep_errors=0.0, probe=WARY)
-    for name in ("card.json", "weights.safetensors", "history.jsonl"):
+    for name in ("card.json", "weights.safetensors", "history.jsonl", "manifest.txt"):
         assert (model / name).read_bytes() == (tuned.root / "models/finetuned" / name).read_bytes()
 
 

@@ -31,7 +31,7 @@ def load(path: Path) -> object:
 
 
 @pytest.mark.parametrize(
-    "extension", ["pt", "pth", "safetensors", "bin", "pkl", "ckpt", "onnx", "npy", "skops"]
+    "extension", ["pt", "pth", "safetensors", "bin", "pkl", "ckpt", "joblib", "onnx", "npy", "skops"]
 )
 @pytest.mark.parametrize("name", [*CODE, *GREED])
 def test_no_file_of_weights_is_executed(here: Path, extension: str, name: str) -> None:

@@ -15,7 +15,7 @@ from convflow.errors import ModelError
 from convflow.files import digest_file, write_text
 from convflow.learning import bundle
 from convflow.learning.bundle import save_bundle
-from convflow.manifest import MANIFEST, open_manifest, plain_size, save_manifest
+from convflow.manifest import MANIFEST, _digest, open_manifest, plain_size, save_manifest
 from convflow.models import load_predictor
 from convflow.nets.registry import build
 from made_baselines import card as baseline_card
@@ -71,7 +71,7 @@ def test_of_a_thousand_flipped_bits_each_is_found_before_weights_are_used(
     monkeypatch.setattr(type(kinds.load_kind("logistic")), "load", None)
     files = {path: path.read_bytes() for path in sorted(folder.iterdir())}
     assert len(files) == 4
-    draw, seen = random.Random(0), set()  # noqa: S311  the same flips each time
+    draw, seen = random.Random(0), set()
     for number in range(FLIPS):
         path = list(files)[number % 4]  # as many in the small files as in the large
         data = bytearray(files[path])
@@ -108,8 +108,6 @@ def test_a_manifest_cut_short_or_lengthened_is_refused(folder: Path, cut: int) -
 
 def rewrite(folder: Path, change) -> None:
     """Another manifest, its own digest the right one."""
-    from convflow.manifest import _digest
-
     lines = (folder / MANIFEST).read_text(encoding="latin-1").splitlines(keepends=True)[:-1]
     text = "".join(change(lines))
     (folder / MANIFEST).write_bytes((text + _digest(text)).encode("latin-1"))

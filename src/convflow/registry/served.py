@@ -20,6 +20,7 @@ from convflow.evaluation.operating_point import OperatingPoint, told_point
 from convflow.models import load_predictor
 
 BATCH = 64
+_BEFORE = "base64,"
 
 
 class Served(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
@@ -94,7 +95,8 @@ class Served(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
 def _decoded(text: str) -> bytes:
     """The bytes that base64 stands for; four letters make three of them, so its length tells before."""
-    start = text.find("base64,", 0, 256) + len("base64,") if text.startswith("data:") else 0
+    at = text.find(_BEFORE, 0, 256)  # of a data: address
+    start = at + len(_BEFORE) if at >= 0 else 0
     n_bytes = (len(text) - start) * 3 // 4
     if n_bytes > MAX_BYTES + 3:
         raise ValueError(f"text of {n_bytes:,} bytes, above the limit of {MAX_BYTES:,}; shrink the image")
