@@ -10,6 +10,7 @@ from convflow.baselines.fitting import Baseline, fit_baseline
 from convflow.baselines.kinds import KINDS
 from convflow.baselines.rows import Rows, Search
 from convflow.files import digest_file, read_json, write_json
+from convflow.manifest import save_manifest
 from made_features import GRIDS, SIDE
 
 SPEC = {"hog_cells": 2, "hog_orientations": 4, "lbp_radii": [1], "histogram_bins": 4, "raw_px": 2}
@@ -42,6 +43,7 @@ def card(kind: str) -> dict:
 
 def change_card(folder: Path, **changed) -> None:
     write_json(folder / "card.json", read_json(folder / "card.json") | changed)
+    save_manifest(folder)
 
 
 def vouch(folder: Path) -> None:

@@ -9,9 +9,11 @@ import pyarrow as pa
 from PIL import Image
 
 from convflow import errors
+from convflow.data import images
 from convflow.data.packed import Contract, write_contract
 from convflow.evaluation import operating_point, ranking
 from convflow.files import digest_file, read_json, write_json, write_text
+from convflow.manifest import save_manifest
 from convflow.tables import write_table
 
 CLASSES = ["bad one", "good"]
@@ -96,6 +98,7 @@ def add_rival(root: Path, name: str = "svm") -> Path:
     made |= {"kind": "baseline", "name": name, "arch": name, "chosen": {"c": 1.5}, "search": [{"c": 1.5}]}
     calibration = {"scale": 1.0, "bias": [0.0, 0.0], "note": None}
     write_json(folder / "card.json", made | {"calibration": calibration, "features": {"hog_cells": 8}})
+    save_manifest(folder)
     shutil.copy(root / "predictions/cnn.parquet", root / f"predictions/{name}.parquet")
     metrics = root / "reports/evaluation/metrics.json"
     write_json(metrics, read_json(metrics) | {name: {"test": {"accuracy": 0.8}}})
@@ -113,6 +116,7 @@ def write_model(folder: Path) -> Path:
     write_json(folder / "card.json", card)
     lines = [json.dumps({"epoch": n, "train_loss": 1 / n}) + "\n" for n in (1, 2, 3)]
     write_text(folder / "history.jsonl", "".join(lines))
+    save_manifest(folder)
     return folder
 
 
@@ -121,7 +125,8 @@ def make_package(root: Path) -> Path:
     write_text(root / "convflow/__init__.py", "")
     write_text(root / "convflow/models.py", STAND_IN)
     write_text(root / "convflow/evaluation/__init__.py", "")
-    for module in (errors, operating_point, ranking):
+    write_text(root / "convflow/data/__init__.py", "")
+    for module in (errors, images, operating_point, ranking):
         shutil.copy(module.__file__, root / Path(*module.__name__.split(".")).with_suffix(".py"))
     return root / "convflow"
 

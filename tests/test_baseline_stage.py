@@ -84,7 +84,7 @@ def project(folder):
 def test_a_fit_leaves_a_whole_model_its_timing_and_a_line(project, capsys):
     capsys.readouterr()
     model = fit_here("svm")
-    assert sorted(path.name for path in model.iterdir()) == ["card.json", "model.skops"]
+    assert sorted(path.name for path in model.iterdir()) == ["card.json", "manifest.txt", "model.skops"]
     card = read_json(model / "card.json")
     search = {
         "grid": GRIDS["svm"], "folds": 3, "seed": 0, "criterion": "balanced_accuracy", "device": "cpu",
@@ -153,7 +153,7 @@ def test_the_same_inputs_leave_the_same_bytes_in_any_process_with_any_threads(pr
     for kind in ("knn", "svm", "logistic"):
         fit_here(kind)
     first = contents()
-    assert len(first) == 6
+    assert len(first) == 9
     code = AGAIN.format(tests=str(Path(__file__).parent))
     environment = {**os.environ, "OMP_NUM_THREADS": "3", "OPENBLAS_NUM_THREADS": "3", "PYTHONHASHSEED": "7"}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment, capture_output=True)

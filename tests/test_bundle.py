@@ -13,6 +13,7 @@ from convflow.errors import ModelError
 from convflow.files import digest_file, read_json, write_json
 from convflow.learning import bundle
 from convflow.learning.bundle import load_bundle, save_bundle
+from convflow.manifest import save_manifest
 from convflow.nets.registry import build
 
 CARD = {
@@ -41,6 +42,7 @@ def folder(tmp_path):
 def change_card(folder, **changed):
     card = read_json(folder / "card.json") | changed
     write_json(folder / "card.json", card)
+    save_manifest(folder)
 
 
 def put_weights(folder, weights):
@@ -76,12 +78,16 @@ def test_the_network_comes_back_with_the_same_weights_and_answers(folder):
 def test_the_same_weights_give_the_same_bytes(folder, tmp_path_factory):
     other = tmp_path_factory.mktemp("other")
     save_bundle(other, network().state_dict(), CARD)
-    for name in ("weights.safetensors", "card.json"):
+    for name in ("weights.safetensors", "card.json", "manifest.txt"):
         assert (other / name).read_bytes() == (folder / name).read_bytes()
 
 
 def test_nothing_in_the_folder_is_a_pickle_and_nothing_unpickles(folder, monkeypatch):
-    assert sorted(path.name for path in folder.iterdir()) == ["card.json", "weights.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "card.json",
+        "manifest.txt",
+        "weights.safetensors",
+    ]
     data = (folder / "weights.safetensors").read_bytes()
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     assert set(header) == set(network().state_dict())
@@ -119,6 +125,7 @@ def test_missing_parts_are_named(folder, tmp_path_factory):
 )
 def test_a_card_of_another_kind_is_refused(folder, text, match):
     (folder / "card.json").write_text(text)
+    save_manifest(folder)
     refused(folder, match)
     with pytest.raises(ModelError, match=match):
         load_card(folder)

@@ -7,6 +7,7 @@ import pytest
 from convflow.cards import load_card, save_card, whole_weights
 from convflow.errors import ModelError
 from convflow.files import digest_file, read_json, write_json
+from convflow.manifest import save_manifest
 
 CONTRACT = {"size_px": 16, "channels": 1, "fit": "stretch"}
 CARDS = {
@@ -37,6 +38,7 @@ def refused(folder, match, kind=None):
 
 def change(folder, **changed):
     write_json(folder / "card.json", read_json(folder / "card.json") | changed)
+    save_manifest(folder)
 
 
 def test_the_card_comes_back_with_what_it_vouches_for(folder):
@@ -79,6 +81,7 @@ def test_weights_that_are_missing_or_altered_are_refused(folder):
 def test_what_is_no_card_is_refused(tmp_path, text, match):
     if text is not None:
         (tmp_path / "card.json").write_text(text)
+        save_manifest(tmp_path)
     refused(tmp_path, match)
 
 
@@ -129,5 +132,6 @@ def test_a_number_that_is_none_is_refused(tmp_path):
     text = (tmp_path / "card.json").read_text()
     for value in ("NaN", "Infinity"):
         (tmp_path / "card.json").write_text(text.replace("1.5", value))
+        save_manifest(tmp_path)
         assert json.loads((tmp_path / "card.json").read_text())
         refused(tmp_path, "calibration is")

@@ -105,7 +105,7 @@ def test_the_network_answers_raw_pixels_as_the_ladder_said_it_would(made):
 
 def test_the_same_inputs_give_the_same_bytes(made, project):
     model = project.finetune()
-    for name in ("card.json", "weights.safetensors", "history.jsonl"):
+    for name in ("card.json", "weights.safetensors", "history.jsonl", "manifest.txt"):
         assert (model / name).read_bytes() == (made.root / "models/finetuned" / name).read_bytes()
 
 
@@ -207,7 +207,9 @@ def test_minutes_and_the_picture_stand_beside_the_timings_and_not_in_the_model(t
     picture = tuned.root / "ladder-finetuned.png"
     assert picture.read_bytes()[:4] == b"\x89PNG"
     model = tuned.root / "models/finetuned"
-    assert {path.name for path in model.iterdir()} == {"card.json", "history.jsonl", "weights.safetensors"}
+    assert {path.name for path in model.iterdir()} == {
+        "card.json", "history.jsonl", "manifest.txt", "weights.safetensors",
+    }  # fmt: skip
     for name in ("card.json", "history.jsonl"):
         text = (model / name).read_text()
         assert "minutes" not in text
@@ -219,7 +221,7 @@ def test_minutes_and_the_picture_stand_beside_the_timings_and_not_in_the_model(t
 def test_the_same_inputs_give_the_same_bytes_after_tuning_too(tuned, tmp_path):
     again = copy_of(tuned, tmp_path)
     model = again.finetune(rungs=["probe", "tune", "soup", "temperature"], keep_errors=0.0, probe=WARY)
-    for name in ("card.json", "weights.safetensors", "history.jsonl"):
+    for name in ("card.json", "weights.safetensors", "history.jsonl", "manifest.txt"):
         assert (model / name).read_bytes() == (tuned.root / "models/finetuned" / name).read_bytes()
 
 

@@ -5,20 +5,24 @@ import os
 import pickle
 import resource
 import socket
+import struct
 import subprocess
 import sys
+import time
 import zlib
+from contextlib import suppress
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
 from convflow.data import images
 from convflow.data.images import ImageError, decode, open_image, read_bytes, to_pixels
 from made_images import black_png, encode, picture, png_chunk
 
+LOSSLESS = {"WEBP": {"lossless": True}}
 GREY_16 = np.arange(24 * 16, dtype=np.uint16).reshape(16, 24) * 170
 
 
@@ -386,3 +390,112 @@ def test_no_format_is_asked_for_that_pillow_cannot_open():
         "assert set(SAFE_FORMATS) <= set(Image.OPEN), set(SAFE_FORMATS) - set(Image.OPEN)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# Limits
+
+
+def jpeg_of_scans(n_more: int, size: tuple[int, int] = (24, 16)) -> bytes:
+    """A progressive JPEG whose last scan comes again and again: a few bytes for a walk over all pixels."""
+    data = encode(picture(size=size, mode="L"), "JPEG", progressive=True)
+    last = data[data.rindex(b"\xff\xda") : -2]
+    return data[:-2] + n_more * last + b"\xff\xd9"
+
+
+def test_a_jpeg_of_scans_without_end_is_refused_before_it_is_decoded(monkeypatch):
+    assert grey(jpeg_of_scans(80)).shape == (16, 24)
+    monkeypatch.setattr("PIL.JpegImagePlugin.JpegImageFile.load", None)
+    n_scans = jpeg_of_scans(0).count(b"\xff\xda") + 100
+    assert refusal(jpeg_of_scans(100)) == (
+        "too-large",
+        f"a JPEG of {n_scans} scans, above 100; save it anew",
+    )
+
+
+def test_scans_of_other_pictures_in_the_file_do_not_count():
+    """A preview within the header, and what telephones put behind the end."""
+    plain = encode(picture(), "JPEG")
+    preview = b"\xff\xe1" + (2 + 1200).to_bytes(2, "big") + b"\xff\xda" * 600
+    for data in (plain + b"\xff\xda" * 1000, plain[:2] + preview + plain[2:]):
+        assert data.count(b"\xff\xda") > 500
+        assert (rgb(data) == rgb(plain)).all()
+
+
+def test_half_a_picture_is_refused_whatever_pillow_was_told(monkeypatch):
+    whole = encode(picture(size=(48, 48)), "JPEG")
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    for data in (whole[: len(whole) // 2], encode(picture(size=(48, 48)))[:-300]):
+        assert refusal(data)[0] == "truncated"
+    assert ImageFile.LOAD_TRUNCATED_IMAGES
+    assert (rgb(whole) == rgb(whole)).all()
+
+
+def test_a_file_longer_than_it_says_is_read_up_to_the_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "MAX_BYTES", 10)
+    (tmp_path / "x.png").write_bytes(bytes(50))
+    short = os.stat_result((0o100644, 0, 0, 1, 0, 0, 0, 0, 0, 0))  # as the files in /proc
+    monkeypatch.setattr("pathlib.Path.stat", lambda path, **how: short)
+    with pytest.raises(ImageError, match=r"^11 bytes, above the limit; shrink it below 10 bytes"):
+        read_bytes(tmp_path / "x.png")
+
+
+def tiff(*tags: tuple[int, int, int, int]) -> bytes:
+    """8 x 8 grey pixels at offset 8, and these tags: number, type, count, value or offset."""
+    own = [(256, 4, 1, 8), (257, 4, 1, 8), (258, 4, 1, 8), (259, 4, 1, 1), (262, 4, 1, 1), (273, 4, 1, 8),
+           (278, 4, 1, 8), (279, 4, 1, 64)]  # fmt: skip
+    replaced = {tag[0]: tag for tag in [*own, *tags]}
+    entries = b"".join(struct.pack("<HHII", *replaced[number]) for number in sorted(replaced))
+    head = b"II*\0" + struct.pack("<I", 8 + 64) + bytes(range(64))
+    return head + struct.pack("<H", len(replaced)) + entries + struct.pack("<I", 0)
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        [(270, 2, 2**32 - 1, 8)],  # a description of 4 GB
+        [(34665, 4, 1, 72)],  # EXIF that leads to its own tags
+        [(330, 4, 1, 72)],
+        [(40_000 + n, 1, 2**20, 8) for n in range(500)],
+        [(256, 4, 1, 2**31), (257, 4, 1, 2**31)],
+        [(256, 4, 1, 0)],
+        [(258, 4, 1, 2**31)],
+        [(259, 4, 1, 99)],
+        [(273, 4, 1, 2**32 - 1)],
+        [(278, 4, 1, 0)],
+        [(279, 4, 1, 2**32 - 1)],
+        [(322, 4, 1, 2**31), (323, 4, 1, 2**31), (324, 4, 1, 8), (325, 4, 1, 64)],
+        [(277, 4, 1, 2**16 - 1)],
+    ],
+)
+def test_a_tiff_of_hostile_tags_gives_its_pixels_or_an_image_error(tags):
+    expected = np.arange(64).reshape(8, 8)
+    assert (grey(tiff()) == expected).all()
+    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    try:
+        found = decode(tiff(*tags), size_px=8, channels=1)
+    except ImageError as error:
+        assert "\n" not in str(error)  # noqa: PT017  pixels are as good
+    else:
+        assert found.shape == (8, 8, 1)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
+    assert time.process_time() - began < 5
+
+
+def test_many_texts_in_a_png_take_no_memory():
+    text = png_chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(1_000_000)))
+    reason, detail = refusal(black_png(8, 8, *[text] * 100))
+    assert reason == "truncated"
+    assert "Too much memory used in text chunks" in detail
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "TIFF", "WEBP"])
+def test_only_the_first_of_many_frames_is_decoded(kind):
+    frames = [picture(n, mode="L") for n in range(40)]
+    data = encode(frames[0], kind, save_all=True, append_images=frames[1:], **LOSSLESS.get(kind, {}))
+    assert (grey(data) == grey(encode(frames[0], kind, **LOSSLESS.get(kind, {})))).all()
+    cut = data[: int(0.7 * len(data))]  # somewhere in the others
+    if kind == "GIF":
+        assert (grey(cut) == grey(data)).all()
+    else:  # their tables stand at the end, or their length at the beginning
+        with suppress(ImageError):
+            grey(cut)

@@ -15,6 +15,7 @@ from convflow.baselines.rows import Search
 from convflow.errors import ModelError
 from convflow.files import read_json, write_json
 from convflow.learning.bundle import save_bundle
+from convflow.manifest import save_manifest
 from convflow.models import describe, load_predictor, measure
 from convflow.nets.registry import build
 from made_features import SIDE, made_rows
@@ -65,6 +66,7 @@ def test_no_model_is_one_line(tmp_path, majority):
     with pytest.raises(ModelError, match=r"no card.json, so no model of convflow"):
         load_predictor(tmp_path / "none")
     write_json(majority / "card.json", read_json(majority / "card.json") | {"kind": "oracle"})
+    save_manifest(majority)
     with pytest.raises(ModelError, match=r"kind is 'oracle', not network or baseline; run `dvc checkout`"):
         load_predictor(majority)
 

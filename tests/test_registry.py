@@ -251,7 +251,7 @@ def test_a_registered_model_is_found_and_verified(tmp_path: Path) -> None:
     assert (found.version, found.folder) == ("1", tmp_path / "model/artifacts/artifacts/cnn")
     assert resolve(store, "models:/cells/1", tmp_path).folder == found.folder
     (found.folder / "weights.txt").write_text("0.6")
-    with pytest.raises(ModelError, match=r"weights.txt: not the weights that were registered as"):
+    with pytest.raises(ModelError, match=r"weights.txt: its sha256 .*; it is not what was registered as"):
         resolve(store, "models:/cells@champion", tmp_path / "downloads")
 
 

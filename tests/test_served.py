@@ -2,6 +2,7 @@
 
 import base64
 import io
+import pickle
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from convflow.data.images import decode
 from convflow.evaluation.operating_point import told_point
+from convflow.registry import served
 from convflow.registry.known import png
 from convflow.registry.served import Served
+from made_images import black_png
 from made_project import CLASSES, POINT
 
 pytestmark = [
@@ -94,3 +98,50 @@ def test_what_the_model_cannot_take_is_named(asked: Any, message: str) -> None:
     model.predictor = Grey()
     with pytest.raises(ValueError, match=message):
         model.predict(None, asked)
+
+
+def test_what_is_too_large_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Served()
+    model.predictor = Grey()
+    monkeypatch.setattr(served, "MAX_BYTES", 90)
+    monkeypatch.setattr(served, "MAX_PIXELS", 100)
+    encoded = png(np.zeros((8, 8, 1), np.uint8))
+    assert 60 < len(encoded) <= 90
+    text = base64.b64encode(encoded).decode()
+    for asked in ([text], ["data:image/png;base64," + text], np.zeros((1, 10, 10), np.uint8)):
+        assert model.predict(None, asked)["label"].tolist() == ["bad one"]
+    monkeypatch.setattr(base64, "b64decode", None)
+    long = base64.b64encode(bytes(120)).decode()
+    for asked in ([long], ["data:image/png;base64," + long]):
+        with pytest.raises(
+            ValueError, match="image 0: text of 120 bytes, above the limit of 90; shrink the im"
+        ):
+            model.predict(None, asked)
+    with pytest.raises(
+        ValueError, match=r"image 0: an array \(11, 10, 1\), above the limit of 100 pixels; shr"
+    ):
+        model.predict(None, np.zeros((1, 11, 10), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [
+        (b"", "the file is empty"),
+        (b"GIF89a", "broken or truncated GIF"),
+        (pickle.dumps({}), "not an image"),
+        (black_png(20_000, 10_000), "200 megapixels, above the limit; shrink it below 100 megapixels"),
+        ("data:image/svg+xml;base64,PHN2Zy8+", "not an image"),
+        ("=" * 100, "text that is not base64"),
+        ("base64," * 50, "text that is not base64"),
+        ("", "the file is empty"),
+        ("ü" * 10, "text that is not base64"),
+    ],
+)
+def test_hostile_inputs_are_one_line_that_names_the_image(asked: Any, reason: str) -> None:
+    model = Served()
+    model.predictor = Grey()
+    model.predictor.decode = lambda data: decode(data, size_px=8, channels=1)
+    good = png(np.zeros((8, 8, 1), np.uint8))
+    with pytest.raises(ValueError, match=f"^image 1: .*{reason}") as caught:
+        model.predict(None, pd.DataFrame({"image": [good, asked]}))
+    assert "\n" not in str(caught.value)

@@ -43,7 +43,7 @@ PARAMS = {
     "precision": "fp32",
     "deterministic": True,
 }  # fmt: skip
-OUTPUTS = ("weights.safetensors", "history.jsonl", "card.json")
+OUTPUTS = ("weights.safetensors", "history.jsonl", "card.json", "manifest.txt")
 
 KILLED = """
 import os, signal, sys

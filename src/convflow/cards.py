@@ -1,38 +1,50 @@
-"""card.json: what a model folder says of itself, written last and checked before anything else is read."""
+"""card.json: what a model folder says of itself, checked before any weights are read."""
 
-import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from convflow.errors import ConvflowError, ModelError
-from convflow.files import digest_file, read_json, write_json
+from convflow.files import digest_file, dump_json, read_json, write_json
+from convflow.manifest import open_manifest, save_manifest
 
 CARD = "card.json"
 _FORMAT = 1
+_MOST_BYTES = 32 * 2**20
+_HUGE = 1e300
 
 
 def save_card(folder: Path, card: dict[str, Any], weights: str) -> None:
-    """Write the card that vouches for the file `weights` in `folder`."""
+    """Write the card that vouches for the file `weights`, then the manifest of all that lies in `folder`.
+
+    Whatever else belongs to the model is written before.
+    """
     stamp = {"format": _FORMAT, "weights": {"file": weights, "sha256": digest_file(folder / weights)}}
     write_json(folder / CARD, card | stamp)
+    save_manifest(folder)
 
 
 def load_card(folder: Path, kind: str | None = None) -> dict[str, Any]:
-    """Read a model's card.
+    """Read a model's card, after the names and sizes of all files were compared with the manifest.
 
     Args:
         folder: of the model.
         kind: network or baseline, where only this one will do.
 
     Raises:
-        ModelError: no card, one of another format, or one that does not describe a model.
+        ModelError: no card, one of another format, or one that does not describe a model; no manifest, a
+            damaged one, or a file that is missing, too many, or of another size.
     """
     path = folder / CARD
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ModelError(
             f"{folder}: no {CARD}, so no model of convflow; run `dvc repro` or give another folder"
         )
+    manifest = open_manifest(folder)
+    if manifest.entries[CARD].n_bytes > _MOST_BYTES:
+        raise ModelError(f"{path}: larger than {_MOST_BYTES:,} bytes; run `dvc checkout` or train again")
+    manifest.check(CARD)
     try:
         card: Any = read_json(path)
     except ConvflowError as error:
@@ -47,20 +59,28 @@ def load_card(folder: Path, kind: str | None = None) -> dict[str, Any]:
     for name, is_good in (_RULES | _OF_KIND[known]).items():
         if not is_good(card.get(name)):
             raise ModelError(f"{path}: {name} is {card.get(name)!r:.80}; run `dvc checkout` or train again")
+    try:
+        dump_json(card)
+    except ValueError:
+        raise ModelError(f"{path}: holds a number that is none; run `dvc checkout` or train again") from None
     return card
 
 
 def whole_weights(folder: Path, card: dict[str, Any]) -> Path:
-    """The file that the card vouches for.
+    """The file that the card vouches for, after every file of the folder was compared with the manifest.
 
     Raises:
-        ModelError: it is missing, or not the one.
+        ModelError: one is missing, too many, or not the one listed.
     """
-    path = folder / str(card["weights"]["file"])
-    if not path.is_file():
+    manifest = open_manifest(folder)
+    name = str(card["weights"]["file"])
+    path = folder / name
+    if name not in manifest.entries:
         raise ModelError(f"{path}: missing; run `dvc checkout` or train again")
-    if digest_file(path) != card["weights"]["sha256"]:
+    digest = manifest.digest(name)
+    if digest != card["weights"]["sha256"]:
         raise ModelError(f"{path}: its sha256 is not the one on {CARD}; run `dvc checkout` or train again")
+    manifest.check_all({name: digest})
     return path
 
 
@@ -94,7 +114,7 @@ def _is_calibration(value: Any) -> bool:
     if not (isinstance(value, dict) and {"scale", "bias"} <= set(value) and isinstance(value["bias"], list)):
         return False
     numbers = [value["scale"], *value["bias"]]
-    return all(type(one) in (int, float) and math.isfinite(one) for one in numbers) and numbers[0] > 0
+    return all(type(one) in (int, float) and abs(one) < _HUGE for one in numbers) and numbers[0] > 0
 
 
 _RULES: dict[str, Callable[[Any], bool]] = {

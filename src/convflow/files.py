@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,14 +78,24 @@ def read_json(path: Path) -> Any:
     """Read JSON from `path`.
 
     Raises:
-        ConvflowError: when the file is missing or is not JSON.
+        ConvflowError: when the file is missing, is not JSON, or says one thing twice.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_repeats)
     except FileNotFoundError:
         raise ConvflowError(f"{path}: no such file; run `dvc repro` to make it") from None
+    except RecursionError:
+        raise ConvflowError(f"{path}: not JSON (nested too deep); remove it and run `dvc repro`") from None
     except ValueError as error:
         raise ConvflowError(f"{path}: not JSON ({error}); remove it and run `dvc repro`") from None
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"{name!r:.40} more than once")
+    return found
 
 
 def digest_file(path: Path) -> str:

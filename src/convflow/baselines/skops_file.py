@@ -6,10 +6,12 @@ against the list before skops builds anything.
 
 import io
 import json
+import math
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+import numpy as np
 import sklearn.utils
 
 # skops imports all of scikit-learn, and with it torch, to list the estimators it trusts by itself: 5 s.
@@ -86,26 +88,53 @@ def read_skops(path: Path) -> Any:
         Exception: whatever skops, zipfile or numpy meet in a file made to be wrong.
     """
     with zipfile.ZipFile(path) as opened:
-        if any(info.compress_type != zipfile.ZIP_STORED for info in opened.infolist()):
-            raise ValueError("packed, where nothing should be")  # a small file could become any size
+        _audit_parts(opened, path.stat().st_size)
         schema = json.loads(opened.read(_SCHEMA))
-    _audit(schema)
+    _audit(schema, {})
     return skops.io.load(path, trusted=list(ESTIMATORS))
 
 
-def _audit(node: Any) -> None:
-    """Look at every object before any is built.
+def _audit_parts(opened: zipfile.ZipFile, n_bytes: int) -> None:
+    """See that no part takes more memory than it has bytes in the file.
 
     Raises:
-        ValueError: one that is not on the list.
+        ValueError: one does.
+    """
+    infos = opened.infolist()
+    if any(info.compress_type != zipfile.ZIP_STORED for info in infos):
+        raise ValueError("packed, where nothing should be")  # a small file could become any size
+    if sum(info.file_size for info in infos) > n_bytes or len(set(opened.namelist())) != len(infos):
+        raise ValueError("its parts overlap")
+    for info in infos:
+        if info.filename != _SCHEMA:
+            with opened.open(info) as part:
+                _audit_array(part, info)
+
+
+def _audit_array(part: IO[bytes], info: zipfile.ZipInfo) -> None:
+    """numpy takes the room for an array before it reads the first number: compare what the header claims."""
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    shape, _, dtype = read[np.lib.format.read_magic(part)](part)
+    if dtype.hasobject or math.prod(shape) * dtype.itemsize != info.file_size - part.tell():
+        raise ValueError(f"{info.filename:.40} is no array of numbers as long as it says")
+
+
+def _audit(node: Any, owners: dict[Any, Any]) -> None:
+    """Look at every object before any is built; `owners` has the number of that which a file belongs to.
+
+    Raises:
+        ValueError: one that is not on the list, or a file that two of them claim.
     """
     if isinstance(node, dict):
         if "__loader__" in node or "__class__" in node:
             name = f"{node.get('__module__')}.{node.get('__class__')}"
             if (node.get("__loader__"), name) not in _TRUSTED or node.get("type", "numpy") != "numpy":
                 raise ValueError(f"holds {name:.80} ({node.get('__loader__')!s:.40}), which no baseline has")
+            number, file = node.get("__id__"), node.get("file")
+            if node["__loader__"] == "NdArrayNode" and owners.setdefault(file, number) != number:
+                raise ValueError(f"two arrays claim {file!s:.40}")
         for one in node.values():
-            _audit(one)
+            _audit(one, owners)
     elif isinstance(node, list):
         for one in node:
-            _audit(one)
+            _audit(one, owners)

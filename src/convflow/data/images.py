@@ -22,13 +22,14 @@ import io
 import re
 import stat
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from convflow.errors import DataError
 
@@ -41,7 +42,10 @@ SAFE_FORMATS = (
 )  # fmt: skip
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 512 * 1024 * 1024
+MAX_SCANS = 100  # of a JPEG: each goes over all pixels, ten are usual, and one takes fewer than 100 bytes
 
+_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # of a JPEG, those within a scan left out
+_SCAN, _END = 0xDA, 0xD9
 _WITH_ALPHA = {"RGBA", "LA", "PA", "RGBa"}
 # How the files begin of which one with a broken header is still called by its name.
 _BEGINNINGS = {b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
@@ -67,7 +71,8 @@ def open_image(data: bytes) -> Image.Image:
     """Decode encoded bytes to a Pillow image, orientation applied, mode as in the file.
 
     Raises:
-        ImageError: zero bytes, too large, not an image of a known format, too many pixels, truncated.
+        ImageError: zero bytes, too large, not an image of a known format, too many pixels or scans,
+            truncated.
     """
     if not data:
         raise ImageError("zero-bytes", "the file is empty")
@@ -76,8 +81,10 @@ def open_image(data: bytes) -> Image.Image:
     image = _open_header(data)
     kind = image.format or "image"
     _check_pixels(image)
+    if kind in ("JPEG", "MPO"):
+        _check_scans(data)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _nothing_made_up():
             warnings.simplefilter("ignore")  # notes on odd metadata; the pixels decide
             image.load()
             with suppress(Exception):  # broken EXIF turns nothing
@@ -151,7 +158,11 @@ def read_bytes(path: Path) -> bytes:
         n_bytes = status.st_size
         if n_bytes > MAX_BYTES:
             raise ImageError("too-large", _too_large(n_bytes))
-        return path.read_bytes()
+        with path.open("rb") as stream:  # not all of it: a file of the system's may be longer than it says
+            data = stream.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise ImageError("too-large", _too_large(len(data)))
+        return data
     except FileNotFoundError:
         raise ImageError("missing", "no such file") from None
     except OSError as error:
@@ -184,6 +195,28 @@ def _check_pixels(image: Image.Image) -> None:
     n_pixels = image.width * image.height
     if n_pixels > MAX_PIXELS:
         raise ImageError("too-many-pixels", _too_many(n_pixels))
+
+
+def _check_scans(data: bytes) -> None:
+    """Count the scans of the picture itself: other pictures may lie within its header and behind its end."""
+    if data.count(b"\xff\xda") <= MAX_SCANS:
+        return
+    n_scans, at = 0, 2
+    while (found := _MARKER.search(data, at)) is not None and data[found.start() + 1] != _END:
+        n_scans += data[found.start() + 1] == _SCAN
+        at = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
+    if n_scans > MAX_SCANS:
+        raise ImageError("too-large", f"a JPEG of {n_scans:,} scans, above {MAX_SCANS}; save it anew")
+
+
+@contextmanager
+def _nothing_made_up() -> Iterator[None]:
+    """Half a picture is not filled up with grey, whatever Pillow was told for the whole process."""
+    before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
+    try:
+        yield
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
 def _too_many(n_pixels: int) -> str:

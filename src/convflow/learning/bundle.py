@@ -13,6 +13,7 @@ from convflow.errors import ModelError, ParamsError
 from convflow.nets.registry import Classifier, build
 
 WEIGHTS = "weights.safetensors"
+FRACTIONS = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
 
 
 def save_bundle(folder: Path, weights: dict[str, Tensor], card: dict[str, Any]) -> None:
@@ -25,16 +26,18 @@ def load_bundle(folder: Path) -> tuple[Classifier, dict[str, Any]]:
     """Rebuild the network of `folder` from its card, weights checked by digest, shape and value.
 
     Raises:
-        ModelError: the card is wrong, or the weights are missing, altered, of another shape, or not finite.
+        ModelError: a file of the folder is missing, too many or altered, the card is wrong, or the weights
+            are of another shape or sort, or not finite.
     """
     card = load_card(folder, "network")
     path = whole_weights(folder, card)
     model = _shell(folder, card)
     try:
         weights = load_file(path)
+        _check_sorts(weights, model.state_dict())
         # clones: a tensor lies in its file at any address, and sums differ in the last bit with it
         model.load_state_dict({name: tensor.clone() for name, tensor in weights.items()}, assign=True)
-    except (SafetensorError, RuntimeError) as error:
+    except (SafetensorError, RuntimeError, ValueError) as error:
         raise ModelError(
             f"{path}: does not fit {card['arch']} ({' '.join(str(error).split())[:200]}); train again"
         ) from None
@@ -44,6 +47,18 @@ def load_bundle(folder: Path) -> tuple[Classifier, dict[str, Any]]:
                 f"{path}: {name} holds values that are not finite; train again with a lower train.lr"
             )
     return model.float().eval(), card
+
+
+def _check_sorts(weights: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    """See that each tensor has the numbers the network has there, or others that become float32.
+
+    Raises:
+        ValueError: they do not; names and shapes are for torch to compare.
+    """
+    for name, tensor in weights.items():
+        of_net = wanted[name].dtype if name in wanted else tensor.dtype
+        if tensor.dtype != of_net and tensor.dtype not in FRACTIONS:
+            raise ValueError(f"{name} is {tensor.dtype}, not {of_net}")
 
 
 def _shell(folder: Path, card: dict[str, Any]) -> Classifier:
@@ -61,3 +76,8 @@ def _shell(folder: Path, card: dict[str, Any]) -> Classifier:
             )
     except ParamsError as error:
         raise ModelError(f"{folder / CARD}: {error}") from None
+    except Exception as error:  # noqa: BLE001  a card made to be wrong may fail anywhere
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise ModelError(
+            f"{folder / CARD}: arch_args suit no {card['arch']} ({reason}); train again"
+        ) from None

@@ -1,5 +1,6 @@
 """Files of weights: fetched, checked against their digest, read without executing anything, put in place."""
 
+import os
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -11,6 +12,11 @@ from torch import Tensor, nn
 
 from convflow.errors import ModelError
 from convflow.files import digest_file
+from convflow.learning.bundle import FRACTIONS
+from convflow.learning.torch_file import audit
+from convflow.manifest import MAX_BYTES
+
+_WHOLE = {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 
 
 def fetched(url: str, cache: Path) -> Path:
@@ -39,16 +45,20 @@ def read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
     """Read a state dict.
 
     Raises:
-        ModelError: missing, with another digest, or not a state dict of tensors.
+        ModelError: missing, with another digest, not a state dict of tensors, or with values that are not
+            finite.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ModelError(f"{path}: missing; put the weights there, or change embed.source")
+    if (n_bytes := path.stat().st_size) > MAX_BYTES:
+        raise ModelError(f"{path}: {n_bytes:,} bytes, above the limit of {MAX_BYTES:,}; change embed.source")
     if (digest := digest_file(path)) != sha256:
         raise ModelError(f"{path}: its sha256 is {digest}, not {sha256}; get it anew or mend embed.sha256")
     try:
         if path.suffix == ".safetensors":
             found: Any = load_file(path)
         else:
+            audit(path)
             found = torch.load(path, map_location="cpu", weights_only=True)
     except SafetensorError as error:
         raise ModelError(f"{path}: not safetensors ({_phrase(error)}); get the file anew") from None
@@ -56,7 +66,23 @@ def read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
         raise ModelError(f"{path}: refused ({_phrase(error)}); save the network's state_dict()") from None
     if not (isinstance(found, dict) and all(isinstance(value, Tensor) for value in found.values())):
         raise ModelError(f"{path}: holds more than tensors by name; save the network's state_dict()")
+    _check_values(found, path, n_bytes)
     return found
+
+
+def _check_values(weights: dict[str, Tensor], path: Path, n_bytes: int) -> None:
+    """See that each tensor is plain, finite, and there: one may claim more numbers than the file holds."""
+    claimed = 0
+    for name, tensor in weights.items():
+        claimed += tensor.numel() * tensor.element_size()
+        if not isinstance(name, str) or tensor.layout != torch.strided or tensor.device.type != "cpu":
+            raise ModelError(f"{path}: {name!s:.80} is no plain tensor; save the network's state_dict()")
+        if claimed > 2 * n_bytes:  # twice, for weights that two layers share
+            raise ModelError(f"{path}: {name:.80} claims more numbers than there are; get the file anew")
+        if not (tensor.dtype in FRACTIONS or tensor.dtype in _WHOLE):
+            raise ModelError(f"{path}: {name:.80} is {tensor.dtype}; save it as float32")
+        if not torch.isfinite(tensor).all():
+            raise ModelError(f"{path}: {name:.80} holds values that are not finite; get the file anew")
 
 
 @torch.no_grad()

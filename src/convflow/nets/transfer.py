@@ -4,12 +4,14 @@ Shape letters: B images, C channels, S side, F features, K classes.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
-from convflow.nets.backbones import VIEWS, Spec, Trunk, Views, at_once, build_trunk, views_of
+from convflow.nets.backbones import VIEWS, Pooling, Spec, Trunk, Views, at_once, build_trunk, views_of
+
+_MOST_PX = 1024
 
 
 class Head(nn.Module):
@@ -76,9 +78,29 @@ def build(
     Raises:
         ValueError: a card that no such network was saved with.
     """
-    built = build_trunk(Spec(**trunk))
+    spec = Spec(**trunk)
+    _check(spec)
+    built = build_trunk(spec)
     if views not in VIEWS:
         raise ValueError(f"views {views!r:.40}")
     if not depths or not set(depths) <= set(range(len(built.stages))):
         raise ValueError(f"depths {depths} of {len(built.stages)} stages")
     return Transfer(built, n_classes, depths, views)
+
+
+def _check(spec: Spec) -> None:
+    """Look at what decides on the cost of an answer, and not on the shapes of weights.
+
+    Raises:
+        ValueError: a value that `embed` would not have written.
+    """
+    good = {
+        "channels": spec.channels in (1, 3),
+        "built_px": type(spec.built_px) is int and 8 <= spec.built_px <= _MOST_PX,
+        "size_px": type(spec.size_px) is int and 8 <= spec.size_px <= _MOST_PX,
+        "per_image": type(spec.per_image) is bool,
+        "pooling": spec.pooling in get_args(Pooling),
+    }
+    for name, is_good in good.items():
+        if not is_good:
+            raise ValueError(f"trunk: {name} is {getattr(spec, name)!r:.40}")

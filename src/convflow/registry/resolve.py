@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from convflow.cards import load_card, whole_weights
 from convflow.errors import ModelError, TrackingError
-from convflow.files import digest_file, read_json
+from convflow.files import read_json
 from convflow.registry.door import open_door
 from convflow.registry.ledger import find_folder
 from convflow.registry.store import Store
@@ -40,6 +41,8 @@ def resolve(store: Store, uri: str, downloads: Path) -> Resolved:
     if form is None:
         raise TrackingError(f"{uri}: write models:/NAME@ALIAS or models:/NAME/VERSION")
     name, alias, version = form["name"], form["alias"] or "", form["version"] or ""
+    if name in (".", ".."):  # MLflow would take it, and a folder below `downloads` is called after it
+        raise TrackingError(f"{uri}: no name of a model; write models:/NAME@ALIAS or models:/NAME/VERSION")
     found = find_folder(store, name, alias=alias, version=version)
     if found is None:
         found = open_door("fetch").fetch(store, uri, downloads)
@@ -57,18 +60,20 @@ def registered(store: Store, name: str, alias: str) -> bool:
 
 
 def verified(folder: Path, uri: str) -> Path:
-    """The model folder inside an MLflow model, its weights compared with its card.
+    """The model folder inside an MLflow model, its files compared with its manifest and its card.
 
     Raises:
-        ModelError: no convflow model is inside, or the weights are not those of the card.
+        ModelError: no convflow model is inside, or its files are not those that were registered.
     """
     cards = sorted(folder.glob("artifacts/*/card.json"))
     if len(cards) != 1:
         raise ModelError(f"{uri}: no convflow model in {folder}; name a version that `dvc repro` registered")
-    card = read_json(cards[0])
-    weights = cards[0].parent / card["weights"]["file"]
-    if not weights.is_file() or digest_file(weights) != card["weights"]["sha256"]:
+    model = cards[0].parent
+    try:
+        whole_weights(model, load_card(model))
+    except ModelError as error:
+        what = str(error).rpartition("; ")[0] or str(error)
         raise ModelError(
-            f"{weights}: not the weights that were registered as {uri}; run `dvc repro` to publish anew"
-        )
-    return cards[0].parent
+            f"{what}; it is not what was registered as {uri}: run `dvc repro` to publish anew"
+        ) from None
+    return model

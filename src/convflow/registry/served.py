@@ -4,7 +4,6 @@ MLflow runs this file by itself, when a model is logged and when one is loaded.
 """
 
 import base64
-import binascii
 import io
 import json
 from pathlib import Path
@@ -16,10 +15,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
+from convflow.data.images import MAX_BYTES, MAX_PIXELS
 from convflow.evaluation.operating_point import OperatingPoint, told_point
 from convflow.models import load_predictor
 
 BATCH = 64
+_BEFORE = "base64,"
 
 
 class Served(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
@@ -79,10 +80,7 @@ class Served(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     def _pixels(self, cell: Any) -> NDArray[np.uint8]:
         """uint8 (S, S, C) as the network takes it; arrays of another size go through the decoder, too."""
         if isinstance(cell, str):
-            try:
-                cell = base64.b64decode(cell.partition("base64,")[2] or cell, validate=True)
-            except binascii.Error:
-                raise ValueError(f"text that is not base64 ({cell[:20]!r}); send the encoded file") from None
+            cell = _decoded(cell)
         if isinstance(cell, (bytes, bytearray, memoryview)):
             pixels: NDArray[np.uint8] = self.predictor.decode(bytes(cell))
             return pixels
@@ -93,6 +91,19 @@ class Served(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         stream = io.BytesIO()
         Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array).save(stream, "PNG")
         return self._pixels(stream.getvalue())
+
+
+def _decoded(text: str) -> bytes:
+    """The bytes that base64 stands for; four letters make three of them, so its length tells before."""
+    at = text.find(_BEFORE, 0, 256)  # of a data: address
+    start = at + len(_BEFORE) if at >= 0 else 0
+    n_bytes = (len(text) - start) * 3 // 4
+    if n_bytes > MAX_BYTES + 3:
+        raise ValueError(f"text of {n_bytes:,} bytes, above the limit of {MAX_BYTES:,}; shrink the image")
+    try:
+        return base64.b64decode(text[start:], validate=True)
+    except ValueError:
+        raise ValueError(f"text that is not base64 ({text[:20]!r}); send the encoded file") from None
 
 
 def _cells(model_input: Any) -> list[Any]:
@@ -119,6 +130,8 @@ def _bytes_of(array: NDArray[Any]) -> NDArray[np.uint8]:
         array = array[..., None]
     if array.ndim != 3 or array.shape[-1] not in (1, 3, 4) or array.dtype.kind not in "iu":
         raise ValueError(f"an array {array.shape} of {array.dtype}; expected whole numbers (H, W, 1, 3 or 4)")
+    if array.shape[0] * array.shape[1] > MAX_PIXELS:
+        raise ValueError(f"an array {array.shape}, above the limit of {MAX_PIXELS:,} pixels; shrink it")
     if array.size and (array.min() < 0 or array.max() > 255):
         raise ValueError(f"values {array.min()} to {array.max()}; expected 0 to 255")
     return array.astype(np.uint8)
