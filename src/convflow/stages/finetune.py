@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from convflow.data.groups import group_numbers
 from convflow.data.packed import Packed
 from convflow.errors import DataError, ParamsError
 from convflow.files import digest_file, digest_folder, digest_json, whole_folder, write_json, write_text
@@ -38,7 +39,7 @@ from convflow.learning.tuning import Tuning, training_precision
 from convflow.nets.registry import REBUILT, Classifier
 from convflow.nets.transfer import Transfer
 from convflow.params import Fraction, PositiveInt, Section
-from convflow.tables import read_about, read_table
+from convflow.tables import read_about
 
 LOCK = Path("requirements.lock")
 WORK = Path(".convflow/tuning")
@@ -207,12 +208,8 @@ def _check(sides: dict[str, Packed], train: Path, val: Path) -> None:
 
 def _taught(side: Packed) -> Taught:
     """Labels with their weights, and groups where the split keeps them together."""
-    rows = side.folder / "rows.parquet"
-    group_N = None
-    if read_about(rows).get("method") == "grouped":
-        images = read_table(rows, ["group", "sha256"]).to_pydict()
-        names = [group or sha256 for group, sha256 in zip(images["group"], images["sha256"], strict=True)]
-        group_N = np.unique(names, return_inverse=True)[1].astype(np.int64)
+    grouped = read_about(side.folder / "rows.parquet").get("method") == "grouped"
+    group_N = group_numbers(side.folder) if grouped else None
     return Taught(side.labels, side.weights, group_N, len(side.contract.classes))
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from convflow.data.groups import group_numbers
 from convflow.data.packed import Packed
 from convflow.errors import DataError, ParamsError
 from convflow.files import digest_folder
@@ -20,7 +21,6 @@ from convflow.learning.climbing import HEADS, RUNGS, Climbed, Plan, RungName, Si
 from convflow.learning.devices import device_name
 from convflow.learning.embedded import Embedded
 from convflow.learning.probing import Search, Taught, Widths, last_depths
-from convflow.studying.groups import group_numbers
 from convflow.studying.jobs import Answer, Indices, Task
 
 ALL = "all"  # the side whose features the study keeps: each split picks its rows
