@@ -119,8 +119,8 @@ def _groups(path: Path) -> NDArray[np.int64] | None:
         return None
     rows = read_table(path, ["group", "path"])
     named = zip(rows["group"].to_pylist(), rows["path"].to_pylist(), strict=True)
-    # other numbers than `convflow.data.groups` gives: scikit-learn deals groups by number, and so others would
-    # deal other folds, which choose other settings
+    # not as `convflow.data.groups` numbers them: scikit-learn deals groups by number, and so other numbers
+    # would make other folds, which choose other settings
     keys = [(0, group) if group is not None else (1, alone) for group, alone in named]
     number = {key: index for index, key in enumerate(dict.fromkeys(keys))}
     return np.array([number[key] for key in keys], dtype=np.int64)

@@ -5,10 +5,10 @@ import json
 import math
 import platform
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -16,33 +16,25 @@ from pydantic import Field
 
 from convflow.data.groups import group_numbers
 from convflow.data.packed import Packed
-from convflow.errors import DataError, ParamsError
+from convflow.errors import DataError
 from convflow.files import digest_file, digest_folder, digest_json, whole_folder, write_json, write_text
 from convflow.learning.assembling import assemble
-from convflow.learning.augment import Augment
 from convflow.learning.bundle import save_bundle
-from convflow.learning.climbing import HEADS, RUNGS, TUNED, Climbed, Plan, RungName, Side, climb
-from convflow.learning.devices import (
-    be_deterministic,
-    device_name,
-    one_line,
-    peak_memory_mib,
-    pick_device,
-)
-from convflow.learning.embedded import About, Embedded
-from convflow.learning.embedding import Mode
+from convflow.learning.climbing import TUNED, Climbed, Plan, Side, climb
+from convflow.learning.devices import device_name, one_line, peak_memory_mib
+from convflow.learning.embedded import Embedded
 from convflow.learning.ladder_report import card_of, history_of, minutes_of, told
+from convflow.learning.planning import rungs_of, search_of
 from convflow.learning.pretrained import open_pretrained
-from convflow.learning.probing import Search, Taught, last_depths
-from convflow.learning.tuner import Place, Tuner
-from convflow.learning.tuning import Tuning, training_precision
+from convflow.learning.probing import Taught
+from convflow.learning.tuner import Tuner
+from convflow.learning.tuning_plan import check_blocks, idle_place, place_of, tuning_of
 from convflow.nets.registry import REBUILT, Classifier
 from convflow.nets.transfer import Transfer
 from convflow.params import Fraction, PositiveInt, Section
 from convflow.tables import read_about
 
 LOCK = Path("requirements.lock")
-WORK = Path(".convflow/tuning")
 _PICTURE = "convflow.learning.ladder_figure"  # matplotlib, loaded when all else is done
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -130,14 +122,19 @@ def run(  # noqa: PLR0913  one path for each dependency in dvc.yaml
     inputs = {"train": digest_folder(train), "val": digest_folder(val)}
     features.check(inputs, embedded)
     about, packed = features.about, sides["train"]
-    rungs = _rungs(params, about)
+    rungs = rungs_of(_asked(params.rungs, about.views), place="finetune")
     pretrained = open_pretrained(about.source, about.wanted())
     ready = {name: Side(features.sides[name], _taught(side), side.pixels) for name, side in sides.items()}
     widths = dict(zip(about.depths, about.widths, strict=True))
-    plan = Plan(rungs, _search(params.probe, about.depths), params.keep_errors)
-    place = _place(rungs, about, params.tune)
+    probe, tune = params.probe.model_dump(), params.tune.model_dump()
+    search = search_of(probe, about.depths, seed=params.probe.seed, place="finetune.probe")
+    plan = Plan(rungs, search, params.keep_errors)
+    tuning = tuning_of(tune, unsure=params.probe.unsure, seed=params.tune.seed)
+    place = idle_place(about)
+    if set(rungs) & set(TUNED):
+        place = place_of(tune, about, place="finetune.tune")
+        check_blocks(tuning, len(pretrained.trunk.stages), place="finetune.tune")
     left = None if params.budget_minutes is None else clock.left
-    tuning = _tuning(params, len(pretrained.trunk.stages))
     tuner = Tuner(pretrained.trunk, (ready["train"], ready["val"]), tuning, place, seconds_left=left)
     with one_line("finetune.tune"):
         climbed = climb(ready["train"], ready["val"], widths, plan, in_time=clock.look, tuner=tuner)
@@ -163,37 +160,10 @@ def run(  # noqa: PLR0913  one path for each dependency in dvc.yaml
         print(f"finetune: {line}")
 
 
-def _rungs(params: Params, about: About) -> tuple[RungName, ...]:
-    asked = set(params.rungs)
-    if about.views == "none" and "views" in asked:  # there is one view only, which the probe looks at
-        asked = asked - {"views"} | {"probe"}
-    rungs = tuple(name for name in RUNGS if name in asked)
-    if rungs[0] not in HEADS:
-        raise ParamsError(f"finetune.rungs: {list(rungs)} has nothing to stand on; add probe or views")
-    return rungs
-
-
-def _place(rungs: Sequence[RungName], about: About, params: TuneParams) -> Place:
-    """Where to compute; a device that is not there matters only to rungs that want it."""
-    device, precision = "cpu", "fp32"
-    if set(rungs) & set(TUNED):
-        device = pick_device(params.device, require_gpu=False, place="finetune.tune")
-        precision = training_precision(params.precision, device)
-        if params.deterministic:
-            be_deterministic()
-    return Place(device, precision, cast("Mode", about.mode), about.views, WORK)
-
-
-def _tuning(params: Params, n_stages: int) -> Tuning:
-    known = params.tune.model_dump(include={field.name for field in fields(Tuning)})
-    wanted = set(params.rungs) & set(TUNED)
-    if wanted and params.tune.blocks != "all" and params.tune.blocks >= n_stages:
-        raise ParamsError(
-            f"finetune.tune.blocks: {params.tune.blocks} of {n_stages} stages; set it to all, or to less"
-        )
-    blocks = None if params.tune.blocks == "all" else params.tune.blocks
-    augment = Augment(**params.tune.augment.model_dump())
-    return Tuning(**known | {"blocks": blocks, "augment": augment, "unsure": params.probe.unsure})
+def _asked(rungs: Collection[str], views: str) -> set[str]:
+    """Where there is one view only, the probe looks at it."""
+    asked = set(rungs)
+    return asked - {"views"} | {"probe"} if views == "none" and "views" in asked else asked
 
 
 def _check(sides: dict[str, Packed], train: Path, val: Path) -> None:
@@ -211,20 +181,6 @@ def _taught(side: Packed) -> Taught:
     grouped = read_about(side.folder / "rows.parquet").get("method") == "grouped"
     group_N = group_numbers(side.folder) if grouped else None
     return Taught(side.labels, side.weights, group_N, len(side.contract.classes))
-
-
-def _search(params: ProbeParams, stages: Sequence[int]) -> Search:
-    if params.depths == "auto":
-        depths = last_depths(stages)
-    else:
-        depths = tuple(tuple(sorted(set(one))) for one in params.depths)
-        for one in depths:
-            if not set(one) <= set(stages):
-                raise ParamsError(
-                    f"finetune.probe.depths: {list(one)} is not among {list(stages)}, "
-                    "the stages whose features are kept; set it to auto"
-                )
-    return Search(depths, tuple(sorted(params.c)), params.folds, params.seed, params.unsure)
 
 
 def _network_card(network: Classifier) -> dict[str, Any]:
