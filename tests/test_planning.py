@@ -1,4 +1,4 @@
-"""Settings of the ladder: the same from the main pipeline and from a study, with errors that name the place."""
+"""Settings of the ladder: the same from the main pipeline and from a study; errors name the place."""
 
 import re
 

@@ -19,43 +19,16 @@ from convflow.baselines.timing import write_timing
 from convflow.data.packed import Packed
 from convflow.errors import DataError, ParamsError
 from convflow.files import digest_folder, digest_json, read_json, whole_folder
-from convflow.params import PositiveInt, Section
+from convflow.params import Section, Seed
+from convflow.recipes.baselines import Baselines
 from convflow.tables import read_about, read_table
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Grid = Annotated[list[Positive], Field(min_length=1)]
 
-
-class Knn(Section):
-    """`baseline.knn:`, values to try."""
-
-    neighbours: Annotated[list[PositiveInt], Field(min_length=1)]
-
-
-class Svm(Section):
-    """`baseline.svm:`, values to try; gamma in units of 1 / (the features' variance in all)."""
-
-    c: Grid
-    gamma: Grid
-
-
-class Logistic(Section):
-    """`baseline.logistic:`, values to try."""
-
-    c: Grid
-
-
-class Params(Section):
+class Params(Baselines):
     """`baseline:` in params.yaml."""
 
     kinds: Annotated[list[Literal["majority", "knn", "svm", "logistic"]], Field(min_length=1)]
-    folds: Annotated[int, Field(ge=2)]
-    seed: Annotated[int, Field(ge=0, lt=2**32)]
-    criterion: Literal["balanced_accuracy", "accuracy", "log_loss"]
-    knn: Knn
-    svm: Svm
-    logistic: Logistic
-    device: Literal["auto", "cpu", "cuda"]
+    seed: Seed
 
 
 def run(features: Path, train: Path, val: Path, model: Path, timing: Path, *, params: Params) -> None:

@@ -1,31 +1,21 @@
 """data/packed/{train,val} -> data/embedded: features of a frozen, pretrained network, for every view"""
 
 from pathlib import Path
-from typing import Annotated, Literal
-
-from pydantic import Field
 
 from convflow.data.packed import Packed
 from convflow.errors import DataError
 from convflow.learning.embedding import How, embed_sides
 from convflow.learning.pretrained import Wanted
-from convflow.params import PositiveInt, Section
+from convflow.params import PositiveInt
+from convflow.recipes.embedding import Embedding
 
 MEMORY = Path(".convflow/embedding.json")
 
 
-class Params(Section):
+class Params(Embedding):
     """`embed:` in params.yaml; dvc.yaml makes a path of `packed_px`."""
 
     packed_px: PositiveInt
-    source: str
-    arch: str | None
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None
-    size_px: Annotated[int, Field(ge=8, le=1024)] | None
-    pooling: Literal["mean", "mean_std"]
-    views: Literal["none", "mirror", "flips", "dihedral"]
-    mode: Literal["auto", "fp32", "channels_last", "bf16"]
-    device: Literal["auto", "cuda", "mps", "cpu"]
 
 
 def run(train: Path, val: Path, embedded: Path, *, params: Params) -> None:

@@ -2,29 +2,20 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
-
-from pydantic import Field
 
 from convflow.baselines.feature_files import write_features
 from convflow.baselines.features import FeatureSpec, block_sizes
 from convflow.data.packed import Packed
 from convflow.errors import DataError, ParamsError
 from convflow.files import whole_folder, write_json
-from convflow.params import PositiveInt, Section
+from convflow.params import PositiveInt
+from convflow.recipes.describing import Features
 
-Radius = Annotated[int, Field(ge=1, le=64)]
 
-
-class Params(Section):
+class Params(Features):
     """`features:` in params.yaml; dvc.yaml makes a path of `packed_px`."""
 
     packed_px: PositiveInt
-    hog_cells: Annotated[int, Field(ge=0, le=64)]
-    hog_orientations: Annotated[int, Field(ge=1, le=36)]
-    lbp_radii: Annotated[list[Radius], Field(max_length=8)]
-    histogram_bins: Annotated[int, Field(ge=0, le=256)]
-    raw_px: Annotated[int, Field(ge=0, le=128)]
 
 
 def run(train: Path, val: Path, features: Path, *, params: Params) -> None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -31,64 +31,35 @@ from convflow.learning.tuner import Tuner
 from convflow.learning.tuning_plan import check_blocks, idle_place, place_of, tuning_of
 from convflow.nets.registry import REBUILT, Classifier
 from convflow.nets.transfer import Transfer
-from convflow.params import Fraction, PositiveInt, Section
+from convflow.params import NotNegative, Positive, Section, Seed
+from convflow.recipes.tuning import Probe, Rungs, Tune
 from convflow.tables import read_about
 
 LOCK = Path("requirements.lock")
 _PICTURE = "convflow.learning.ladder_figure"  # matplotlib, loaded when all else is done
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
-class ProbeParams(Section):
-    """`finetune.probe:`; see `convflow.learning.probing.Search`."""
+class SeededProbe(Probe):
+    """`finetune.probe:`."""
 
-    depths: Literal["auto"] | Annotated[list[Annotated[list[int], Field(min_length=1)]], Field(min_length=1)]
-    c: Annotated[list[Positive], Field(min_length=1)]
-    folds: PositiveInt
     seed: Seed
-    unsure: Literal["weight", "soft", "ignore"]
 
 
-class AugmentParams(Section):
-    """`finetune.tune.augment:`; see `convflow.learning.augment.Augment`. Flips are those of `embed.views`."""
+class SeededTune(Tune):
+    """`finetune.tune:`; `seed` is that of the first run."""
 
-    rotate_degrees: Annotated[float, Field(ge=0, le=180)]
-    shift: Fraction
-    scale: Annotated[float, Field(ge=0, lt=1)]
-    brightness: Annotated[float, Field(ge=0, le=255)]
-    contrast: Fraction
-
-
-class TuneParams(Section):
-    """`finetune.tune:`; see `convflow.learning.tuning.Tuning`."""
-
-    method: Literal["lp_ft", "plain", "gradual"]
-    blocks: Literal["all"] | PositiveInt
-    epochs: PositiveInt
-    batch_size: PositiveInt
-    lr: Positive
-    decay: Annotated[float, Field(gt=0, le=1)]
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    ema: Annotated[float, Field(ge=0, lt=1)]
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     seed: Seed
-    runs: Annotated[int, Field(ge=2)]
-    augment: AugmentParams
-    device: Literal["auto", "cuda", "mps", "cpu"]
-    precision: Literal["auto", "fp32", "bf16", "fp16"]
-    deterministic: bool
 
 
 class Params(Section):
     """`finetune:` in params.yaml; dvc.yaml makes a path of the name in `models`."""
 
     models: Annotated[list[Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]], Field(max_length=1)]
-    rungs: Annotated[list[Literal["probe", "views", "tune", "soup", "temperature"]], Field(min_length=1)]
+    rungs: Rungs
     budget_minutes: Positive | None
-    keep_errors: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    probe: ProbeParams
-    tune: TuneParams
+    keep_errors: NotNegative
+    probe: SeededProbe
+    tune: SeededTune
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,8 @@ import shutil
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, FiniteFloat
 from tqdm import tqdm
 
 from convflow.data.packed import Packed
@@ -31,44 +29,19 @@ from convflow.learning.devices import (
 )
 from convflow.learning.fitting import Progress, Recipe, Trainer
 from convflow.nets.registry import Classifier, build
-from convflow.params import Fraction, PositiveInt, Section
+from convflow.params import PositiveInt, Seed
+from convflow.recipes.training import Network
 
 WORK = Path(".convflow/live")
 LOCK = Path("requirements.lock")
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class AugmentParams(Section):
-    """`train.augment:`; see `convflow.learning.augment.Augment`."""
-
-    flips: Literal["none", "horizontal", "both"]
-    rotate_degrees: Annotated[float, Field(ge=0, le=180)]
-    shift: Fraction
-    scale: Annotated[float, Field(ge=0, lt=1)]
-    brightness: Annotated[float, Field(ge=0, le=255)]
-    contrast: Fraction
-
-
-class Params(Section):
+class Params(Network):
     """`train:` in params.yaml; dvc.yaml makes a path of `packed_px`."""
 
     packed_px: PositiveInt
-    arch: str
-    arch_args: dict[str, bool | int | FiniteFloat | str]
-    normalise: Literal["dataset", "image"]
-    seed: Annotated[int, Field(ge=0, lt=2**32)]
-    epochs: PositiveInt
-    batch_size: Annotated[int, Field(ge=2)]
-    lr: Positive
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    schedule: Literal["one_cycle", "cosine"]
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
-    patience: Annotated[int, Field(ge=0)]
-    augment: AugmentParams
-    device: Literal["auto", "cuda", "mps", "cpu"]
+    seed: Seed
     require_gpu: bool
-    precision: Literal["auto", "fp32", "bf16", "fp16"]
-    deterministic: bool
 
 
 def run(train: Path, val: Path, model: Path, timing: Path, *, params: Params) -> None:
