@@ -4,18 +4,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, FiniteFloat
 
-from convflow.params import Fraction, NotNegative, Positive, PositiveInt, Section
+from convflow.params import NotNegative, Positive, PositiveInt, Section
+from convflow.recipes.augmenting import Augment
 
 
-class Augment(Section):
+class FlippedAugment(Augment):
     """`augment:`; see `convflow.learning.augment.Augment`."""
 
     flips: Literal["none", "horizontal", "both"]
-    rotate_degrees: Annotated[float, Field(ge=0, le=180)]
-    shift: Fraction
-    scale: Annotated[float, Field(ge=0, lt=1)]
-    brightness: Annotated[float, Field(ge=0, le=255)]
-    contrast: Fraction
 
 
 class Network(Section):
@@ -31,7 +27,7 @@ class Network(Section):
     schedule: Literal["one_cycle", "cosine"]
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     patience: Annotated[int, Field(ge=0)]
-    augment: Augment
+    augment: FlippedAugment
     device: Literal["auto", "cuda", "mps", "cpu"]
     precision: Literal["auto", "fp32", "bf16", "fp16"]
     deterministic: bool

@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from convflow.params import Fraction, Grid, NotNegative, Positive, PositiveInt, Section
+from convflow.params import Grid, NotNegative, Positive, PositiveInt, Section
+from convflow.recipes.augmenting import Augment
 
 Rungs = Annotated[list[Literal["probe", "views", "tune", "soup", "temperature"]], Field(min_length=1)]
 
@@ -18,18 +19,8 @@ class Probe(Section):
     unsure: Literal["weight", "soft", "ignore"]
 
 
-class Augment(Section):
-    """`augment:` of a tuning from pixels; flips are the views under which features were computed."""
-
-    rotate_degrees: Annotated[float, Field(ge=0, le=180)]
-    shift: Fraction
-    scale: Annotated[float, Field(ge=0, lt=1)]
-    brightness: Annotated[float, Field(ge=0, le=255)]
-    contrast: Fraction
-
-
 class Tune(Section):
-    """`tune:`; see `convflow.learning.tuning.Tuning`."""
+    """`tune:`; see `convflow.learning.tuning.Tuning`. Flips are the views of the features."""
 
     method: Literal["lp_ft", "plain", "gradual"]
     blocks: Literal["all"] | PositiveInt

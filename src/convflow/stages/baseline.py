@@ -16,7 +16,7 @@ from convflow.baselines.kinds import KINDS
 from convflow.baselines.predictor import save_baseline
 from convflow.baselines.rows import Rows, Search
 from convflow.baselines.timing import write_timing
-from convflow.data.packed import Packed
+from convflow.data.packed import Packed, open_sides
 from convflow.errors import DataError, ParamsError
 from convflow.files import digest_folder, digest_json, read_json, whole_folder
 from convflow.params import Section, Seed
@@ -37,12 +37,9 @@ def run(features: Path, train: Path, val: Path, model: Path, timing: Path, *, pa
     kind = model.name
     if kind not in KINDS:
         raise ParamsError(f"{model}: no baseline {kind!r}; name the folder {', '.join(KINDS)}")
-    sides = {"train": Packed(train), "val": Packed(val)}
+    sides = open_sides(train, val)
     packed = sides["train"]
-    if packed.contract != sides["val"].contract:
-        raise DataError(f"{val}: packed otherwise than {train}; run `dvc repro -f pack`")
-    if not len(packed.pixels):
-        raise DataError(f"{train}: no images; add some, or give this side a larger share in split:")
+    packed.need_images()
     told: dict[str, Any] = read_json(features / "features.json")
     blocks = dict(told["blocks"])
     rows, rows_val = (_rows(features / f"{name}.npy", side, blocks) for name, side in sides.items())
@@ -54,9 +51,7 @@ def run(features: Path, train: Path, val: Path, model: Path, timing: Path, *, pa
         "chosen": fit.chosen,
         "search": fit.figures,
         "notes": list(fit.notes),
-        "classes": packed.contract.classes,
-        "n_by_class": packed.n_by_class(),
-        "input": {k: v for k, v in asdict(packed.contract).items() if k != "classes"},
+        **packed.in_card(),
         "features": told["spec"],
         "val": _judge(fit, rows_val),
         "inputs": {

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from convflow.data.packed import Packed
-from convflow.errors import DataError
+from convflow.data.packed import open_sides
 from convflow.learning.embedding import How, embed_sides
 from convflow.learning.pretrained import Wanted
 from convflow.params import PositiveInt
@@ -20,9 +19,7 @@ class Params(Embedding):
 
 def run(train: Path, val: Path, embedded: Path, *, params: Params) -> None:
     """Let every image of train and val through the network once per view."""
-    sides = {"train": Packed(train), "val": Packed(val)}
-    if sides["train"].contract != sides["val"].contract:
-        raise DataError(f"{val}: packed otherwise than {train}; run `dvc repro -f pack`")
+    sides = open_sides(train, val)
     wanted = Wanted(params.arch, params.sha256, params.size_px, params.pooling)
     how = How(params.source, wanted, params.views, params.mode, params.device)
     about = embed_sides(embedded, sides, how, MEMORY)

@@ -3,30 +3,29 @@
 import importlib
 import json
 import math
-import platform
 import time
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from convflow.data.groups import group_numbers
-from convflow.data.packed import Packed
+from convflow.data.packed import Packed, open_sides
 from convflow.errors import DataError
-from convflow.files import digest_file, digest_folder, digest_json, whole_folder, write_json, write_text
+from convflow.files import digest_folder, digest_json, whole_folder, write_text
 from convflow.learning.assembling import assemble
 from convflow.learning.bundle import save_bundle
-from convflow.learning.climbing import TUNED, Climbed, Plan, Side, climb
-from convflow.learning.devices import device_name, one_line, peak_memory_mib
+from convflow.learning.climbing import TUNED, Plan, Side, climb
+from convflow.learning.devices import one_line
 from convflow.learning.embedded import Embedded
 from convflow.learning.ladder_report import card_of, history_of, minutes_of, told
 from convflow.learning.planning import rungs_of, search_of
 from convflow.learning.pretrained import open_pretrained
 from convflow.learning.probing import Taught
+from convflow.learning.timing import write_timing
 from convflow.learning.tuner import Tuner
 from convflow.learning.tuning_plan import check_blocks, idle_place, place_of, tuning_of
 from convflow.nets.registry import REBUILT, Classifier
@@ -35,7 +34,6 @@ from convflow.params import NotNegative, Positive, Section, Seed
 from convflow.recipes.tuning import Probe, Rungs, Tune
 from convflow.tables import read_about
 
-LOCK = Path("requirements.lock")
 _PICTURE = "convflow.learning.ladder_figure"  # matplotlib, loaded when all else is done
 
 
@@ -87,8 +85,8 @@ def run(  # noqa: PLR0913  one path for each dependency in dvc.yaml
     but that a budget which binds leaves less to be done.
     """
     clock = _Clock(time.monotonic(), params.budget_minutes)
-    sides = {"train": Packed(train), "val": Packed(val)}
-    _check(sides, train, val)
+    sides = open_sides(train, val)
+    _check(sides)
     features = Embedded(embedded)
     inputs = {"train": digest_folder(train), "val": digest_folder(val)}
     features.check(inputs, embedded)
@@ -114,9 +112,7 @@ def run(  # noqa: PLR0913  one path for each dependency in dvc.yaml
         "kind": "network",
         "name": model.name,
         **_network_card(network),
-        "classes": packed.contract.classes,
-        "n_by_class": packed.n_by_class(),
-        "input": {k: v for k, v in asdict(packed.contract).items() if k != "classes"},
+        **packed.in_card(),
         "backbone": {"source": about.source, "sha256": about.sha256, "computed_in": about.mode},
         **card_of(climbed, tuning),
         "precision": "fp32" if climbed.stand.tuned is None else place.precision,
@@ -125,7 +121,7 @@ def run(  # noqa: PLR0913  one path for each dependency in dvc.yaml
     with whole_folder(model) as folder:
         write_text(folder / "history.jsonl", "".join(json.dumps(line) + "\n" for line in history_of(climbed)))
         save_bundle(folder, network.state_dict(), card)
-    _write_timing(timing, climbed, clock.look()[0], len(packed.pixels), place.device)
+    write_timing(timing, place.device, clock.look()[0], len(packed.pixels), minutes_of(climbed))
     importlib.import_module(_PICTURE).draw_ladder(ladder, climbed)
     for line in told(climbed):
         print(f"finetune: {line}")
@@ -137,14 +133,11 @@ def _asked(rungs: Collection[str], views: str) -> set[str]:
     return asked - {"views"} | {"probe"} if views == "none" and "views" in asked else asked
 
 
-def _check(sides: dict[str, Packed], train: Path, val: Path) -> None:
-    for folder, side in zip((train, val), sides.values(), strict=True):
-        if not len(side.pixels):
-            raise DataError(f"{folder}: no images; add some, or give this side a larger share in split:")
-    if sides["train"].contract != sides["val"].contract:
-        raise DataError(f"{val}: packed otherwise than {train}; run `dvc repro -f pack`")
+def _check(sides: dict[str, Packed]) -> None:
+    for side in sides.values():
+        side.need_images()
     if len(np.unique(sides["train"].labels)) < 2:
-        raise DataError(f"{train}: images of one class only; add some of another")
+        raise DataError(f"{sides['train'].folder}: images of one class only; add some of another")
 
 
 def _taught(side: Packed) -> Taught:
@@ -164,17 +157,3 @@ def _network_card(network: Classifier) -> dict[str, Any]:
         "normalise": "dataset",
         "n_parameters": sum(parameter.numel() for parameter in network.parameters()),
     }
-
-
-def _write_timing(path: Path, climbed: Climbed, seconds: float, n_images: int, device: str) -> None:
-    found = {
-        "device": device_name(device),
-        "seconds": round(seconds, 3),
-        "images_per_second": round(n_images / seconds, 1),
-        "peak_memory_mib": round(peak_memory_mib(device), 1),
-        **minutes_of(climbed),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "requirements_lock": digest_file(LOCK) if LOCK.is_file() else "none",
-    }
-    write_json(path, found)
