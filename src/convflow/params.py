@@ -1,4 +1,7 @@
-"""params.yaml: one strict, frozen section per stage. The schema of a section lives in its stage's file."""
+"""params.yaml: one strict, frozen section per stage.
+
+The schema of a section lives in its stage's file; what several sections share, in `convflow.recipes`.
+"""
 
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
