@@ -7,8 +7,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from convflow.baselines.rows import Rows
-from convflow.data.packed import Contract, write_contract
-from convflow.tables import write_table
+from made_folder import write_packed
 
 BLOCKS = {"hog": 8, "histogram": 4}
 SIDE = 16
@@ -43,15 +42,11 @@ def made_packed(
     method: str = "stratified",
 ) -> Path:
     """A packed folder as `pack` writes it: each class has a pattern of its own, under noise."""
-    folder.mkdir(parents=True)
     label_N = np.asarray(label_N, dtype=np.int64)
     shape = (SIDE, SIDE, channels)
     pattern_KSSC = np.random.default_rng(99).integers(0, 200, (n_classes, *shape))
     noise_NSSC = np.random.default_rng(seed).integers(0, 56, (len(label_N), *shape))
-    np.save(folder / "pixels.npy", (pattern_KSSC[label_N] + noise_NSSC).astype(np.uint8))
-    np.save(folder / "labels.npy", label_N)
     weights = [1.0] * len(label_N) if weight_N is None else weight_N
-    np.save(folder / "weights.npy", np.array(weights, np.float32))
     classes = [f"class {k:03}" for k in range(n_classes)]
     names = [f"{folder.name}/{n}.png" for n in range(len(label_N))]
     rows = {
@@ -61,6 +56,6 @@ def made_packed(
         "group": pa.array(group or [None] * len(label_N), pa.string()),
         "weight": pa.array(weights, pa.float64()),
     }
-    write_table(folder / "rows.parquet", pa.table(rows), about={"method": method, "seed": 4})
-    write_contract(folder / "contract.json", Contract(classes, SIDE, channels, "stretch"))
-    return folder
+    pixels, about = pattern_KSSC[label_N] + noise_NSSC, {"method": method, "seed": 4}
+    weight_N = np.array(weights)
+    return write_packed(folder, pixels, label_N, classes, pa.table(rows), weight_N=weight_N, about=about)

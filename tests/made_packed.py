@@ -8,12 +8,11 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from convflow.data.packed import Contract, write_contract
 from convflow.learning.augment import Augment
 from convflow.learning.batches import Batches
 from convflow.learning.devices import make_accelerator
 from convflow.learning.fitting import Recipe, Trainer
-from convflow.tables import write_table
+from made_folder import write_packed
 
 torch.set_num_threads(1)  # tests share their cores, where torch's waiting threads would stop each other
 
@@ -76,11 +75,7 @@ def packed_folder(
     folder: Path, n_images: int, *, classes: list[str], channels: int = 1, seed: int = 0
 ) -> Path:
     """Write a packed folder as the stage `pack` does."""
-    folder.mkdir(parents=True)
     image_NSSC, label_N = pictures(n_images, n_classes=len(classes), channels=channels, seed=seed)
-    np.save(folder / "pixels.npy", image_NSSC)
-    np.save(folder / "labels.npy", label_N.astype(np.int64))
-    np.save(folder / "weights.npy", np.ones(n_images, np.float32))
     names = [f"{classes[label]}/{seed}-{n}.png" for n, label in enumerate(label_N)]
     rows = {
         "path": names,
@@ -102,6 +97,5 @@ def packed_folder(
         name: pa.array(rows[name], pa.string()) for name in ("path", "sha256", "mode", "label", "side")
     }
     strings["why"] = pa.array(rows["why"], pa.string())
-    write_table(folder / "rows.parquet", pa.table(rows | strings), about={"method": "grouped", "seed": 4})
-    write_contract(folder / "contract.json", Contract(classes, SIDE, channels, "stretch"))
-    return folder
+    about = {"method": "grouped", "seed": 4}
+    return write_packed(folder, image_NSSC, label_N, classes, pa.table(rows | strings), about=about)

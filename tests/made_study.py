@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from convflow.data.packed import Contract, write_contract
 from convflow.files import digest_folder, write_json
 from convflow.learning.embedded import About, write_about
 from convflow.stages import protocols
 from convflow.tables import write_table
+from made_folder import write_packed
 
 CLASSES = ["bad", "good"]
 N_IMAGES, N_MODULES = 240, 24
@@ -49,12 +49,7 @@ def make_study(root: Path, *, seed: int = 0) -> Path:
     protocols.run(root / "data/scan", root / "data/splits", params=protocols.Params(**PROTOCOLS))
     pixels = rng.integers(0, 120, (N_IMAGES, 8, 8, 1)) + 100 * label_N[:, None, None, None]
     for use in ("networks", "pretrained"):
-        packed = root / "data/packed" / use
-        write_table(packed / "rows.parquet", table)
-        np.save(packed / "pixels.npy", pixels.astype(np.uint8))
-        np.save(packed / "labels.npy", label_N)
-        np.save(packed / "weights.npy", np.ones(N_IMAGES, np.float32))
-        write_contract(packed / "contract.json", Contract(CLASSES, 8, 1, "stretch"))
+        write_packed(root / "data/packed" / use, pixels, label_N, CLASSES, table)
     (root / "data/features").mkdir()
     feature_NF = np.column_stack([label_N + rng.normal(0, 0.35, N_IMAGES), rng.normal(size=N_IMAGES)])
     np.save(root / "data/features/all.npy", feature_NF.astype(np.float32))

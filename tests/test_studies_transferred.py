@@ -139,7 +139,7 @@ def test_features_of_other_pictures_are_refused(made, tmp_path):
 
 def test_what_cannot_be_fitted_is_told_in_one_line(made):
     with pytest.raises(
-        ParamsError, match=r"folds\.transfers\.frozen\.rungs: \['temperature'\] gives no head"
+        ParamsError, match=r"folds\.transfers\.frozen\.rungs: \['temperature'\] has nothing to stand on"
     ):
         transferred.answer(task(made, rungs=["temperature"]))
     with pytest.raises(ParamsError, match=r"frozen\.probe\.depths: \[2, 7\] is not among \[1, 2\]"):

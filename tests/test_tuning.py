@@ -18,7 +18,7 @@ from convflow.learning.climbing import Side
 from convflow.learning.devices import make_accelerator
 from convflow.learning.fitting import Sums
 from convflow.learning.probing import figures_of
-from convflow.learning.tuning import Learner, answers, fit, soup_of, towards, training_precision, weights_of
+from convflow.learning.tuning import Average, Learner, answers, fit, soup_of, training_precision, weights_of
 from convflow.learning.unfreezing import n_open
 from convflow.nets.backbones import VIEWS, views_of
 from made_tuning import VIEWED, made_world
@@ -268,11 +268,14 @@ def test_the_best_epochs_weights_are_kept(world):
 
 @pytest.mark.parametrize(("ema", "shares"), [(0.0, [1, 1]), (0.999, [9 / 11, 9 / 12]), (0.2, [9 / 11, 0.8])])
 def test_the_average_forgets_the_first_steps_whatever_its_memory(ema, shares):
-    averaged = [torch.zeros(2)]
-    for n_before, share in enumerate(shares, start=1):
-        expected = averaged[0] + share * (n_before - averaged[0])
-        towards(ema)(averaged, [torch.full((2,), float(n_before))], torch.tensor(n_before))
-        torch.testing.assert_close(averaged[0], expected)
+    average = Average(torch.nn.Linear(1, 1, bias=False), ema)
+    step = torch.nn.Linear(1, 1, bias=False)
+    expected = 3.0  # the first counts alone
+    for value, share in zip((3.0, 7.0, -5.0), (1, *shares), strict=True):
+        torch.nn.init.constant_(step.weight, value)
+        average.update(step)
+        expected += share * (value - expected)
+        assert average.upper.weight.item() == pytest.approx(expected)
 
 
 def test_with_no_memory_the_last_step_is_kept_and_with_some_it_is_not(world):

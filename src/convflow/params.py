@@ -1,4 +1,7 @@
-"""params.yaml: one strict, frozen section per stage. The schema of a section lives in its stage's file."""
+"""params.yaml: one strict, frozen section per stage.
+
+The schema of a section lives in its stage's file; what several sections share, in `convflow.recipes`.
+"""
 
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -11,6 +14,10 @@ from convflow.faults import find_faults
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PositiveInt = Annotated[int, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Grid = Annotated[list[Positive], Field(min_length=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class Section(BaseModel):

@@ -1,9 +1,10 @@
 """Features of a packed side, written as a stream: in several processes where that is sooner done."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,8 @@ from tqdm import tqdm
 from convflow.baselines.features import FeatureSpec, block_sizes, picture_features
 from convflow.data.packed import Packed
 from convflow.data.workers import map_in_processes
+from convflow.errors import ParamsError
+from convflow.files import whole_folder, write_json
 
 _WORTH_PROCESSES = 2**23  # pixels: two to three seconds of work, where starting processes costs about one
 
@@ -25,6 +28,35 @@ class Place:
 
     def __str__(self) -> str:
         return f"{self.pixels}, picture {self.index}"
+
+
+def write_all(
+    features: Path, sides: Mapping[str, Packed], settings: Mapping[str, Any], *, place: str
+) -> dict[str, int]:
+    """Write a folder: the features of each side, <side>.npy, and what they are, features.json.
+
+    Args:
+        features: the folder.
+        sides: packed alike.
+        settings: the attributes of `FeatureSpec`.
+        place: the section of params.yaml that has them, for errors.
+
+    Returns:
+        how many features each block has.
+
+    Raises:
+        DataError: a worker process died.
+        ParamsError: no block is asked for.
+    """
+    spec = FeatureSpec(**{**settings, "lbp_radii": tuple(settings["lbp_radii"])})
+    blocks = block_sizes(spec, next(iter(sides.values())).contract.channels)
+    if not blocks:
+        raise ParamsError(f"{place}: none is asked for; set hog_cells, lbp_radii, histogram_bins or raw_px")
+    with whole_folder(features) as folder:
+        for name, side in sides.items():
+            write_features(folder / f"{name}.npy", side, spec)
+        write_json(folder / "features.json", {"blocks": list(blocks.items()), "spec": asdict(spec)})
+    return blocks
 
 
 def write_features(path: Path, packed: Packed, spec: FeatureSpec) -> None:

@@ -61,14 +61,9 @@ class Predictor:
         Raises:
             ModelError: another shape or type than the model was trained on.
         """
-        side, channels = self.contract.size_px, self.contract.channels
-        if images.dtype != np.uint8 or images.shape[1:] != (side, side, channels):
-            raise ModelError(
-                f"images: {images.dtype} {images.shape}; this model takes uint8 "
-                f"(N, {side}, {side}, {channels})"
-            )
+        self.contract.check(images)
         found = [np.empty((0, len(self.classes)), np.float32)]
-        step = max(1, _PIXELS // (side**2 * channels))
+        step = max(1, _PIXELS // (self.contract.size_px**2 * self.contract.channels))
         for start in range(0, len(images), step):
             found.append(self._baseline.predict_proba(self._described(images[start : start + step])))
         return np.concatenate(found)

@@ -2,12 +2,13 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convflow.data.images import Fit, decode
-from convflow.errors import DataError
+from convflow.errors import DataError, ModelError
 from convflow.files import read_json, write_json
 
 
@@ -23,6 +24,19 @@ class Contract:
     def decode(self, source: bytes | Path) -> NDArray[np.uint8]:
         """Decode one image as this contract says; see `convflow.data.images.decode`."""
         return decode(source, size_px=self.size_px, channels=self.channels, fit=self.fit)
+
+    def check(self, image_NSSC: NDArray[Any]) -> None:
+        """See that pictures are as this contract says.
+
+        Raises:
+            ModelError: of another shape or type.
+        """
+        side, channels = self.size_px, self.channels
+        if image_NSSC.dtype != np.uint8 or image_NSSC.shape[1:] != (side, side, channels):
+            raise ModelError(
+                f"images: {image_NSSC.dtype} {image_NSSC.shape}; this model takes uint8 "
+                f"(N, {side}, {side}, {channels})"
+            )
 
 
 def write_contract(path: Path, contract: Contract) -> None:
@@ -78,6 +92,20 @@ class Packed:
         if not len(self.pixels) == len(self.labels) == len(self.weights):
             raise DataError(f"{folder}: pixels, labels and weights differ in number; run `dvc repro -f pack`")
 
+    def need_images(self) -> None:
+        """See that there are some.
+
+        Raises:
+            DataError: there are none.
+        """
+        if not len(self.pixels):
+            raise DataError(f"{self.folder}: no images; add some, or give this side a larger share in split:")
+
+    def in_card(self) -> dict[str, Any]:
+        """What the card of a model trained on these pictures says of them."""
+        contract = {name: value for name, value in asdict(self.contract).items() if name != "classes"}
+        return {"classes": self.contract.classes, "n_by_class": self.n_by_class(), "input": contract}
+
     def channel_statistics(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Mean and standard deviation of each channel, in grey levels 0..255: two float32 (C,)."""
         counts = np.zeros((self.contract.channels, 256))
@@ -95,3 +123,15 @@ class Packed:
         """How many images each class has on this side."""
         counts = np.bincount(self.labels, minlength=len(self.contract.classes))
         return dict(zip(self.contract.classes, counts.tolist(), strict=True))
+
+
+def open_sides(train: Path, val: Path) -> dict[str, Packed]:
+    """Open `train` and `val`, by these names.
+
+    Raises:
+        DataError: one is not whole, or they are not packed alike.
+    """
+    sides = {"train": Packed(train), "val": Packed(val)}
+    if sides["train"].contract != sides["val"].contract:
+        raise DataError(f"{val}: packed otherwise than {train}; run `dvc repro -f pack`")
+    return sides

@@ -9,15 +9,15 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from convflow.evaluation.board_text import short
+from convflow.evaluation.drawing import BLUE, DIM, GREY, ORANGE, PALE_BLUE, drawing, save
 from convflow.evaluation.efficiency import BATCHES
-from convflow.evaluation.figures import BLUE, GREY, ORANGE, drawing, save
 from convflow.evaluation.summary import TITLES
 
 _PANELS = ("balanced_accuracy", "accuracy", "roc_auc")
 _COLUMNS = (0.2, 0.7, 0.97)  # right ends of the columns of cost, as shares of their panel
 _INK = "#333333"
 _VEIL = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.6}  # over the grid's lines
-_PALE = {ORANGE: "#F6C9A8", BLUE: "#A9CCE3"}
+_PALE = {ORANGE: "#F6C9A8", BLUE: PALE_BLUE}
 
 
 def draw_leaderboard(path: Path, board: Mapping[str, Any], chance: Mapping[str, float]) -> None:
@@ -49,7 +49,7 @@ def draw_leaderboard(path: Path, board: Mapping[str, Any], chance: Mapping[str, 
             label.set(fontsize=11, fontweight="bold" if row["candidate"] else "normal")
         figure.text(
             0.005, 0.005, f" {board['protocol']}. Dotted: always the commonest class.",
-            ha="left", va="bottom", fontsize=8, color="#555555",
+            ha="left", va="bottom", fontsize=8, color=DIM,
         )  # fmt: skip
         save(figure, path)
 
@@ -99,7 +99,7 @@ def _costs(axes: Axes, rows: Sequence[Any]) -> None:
     for number, (title, value) in enumerate(columns.items()):
         x = _COLUMNS[number]
         above: Any = {"transform": axes.transAxes, "ha": "right", "va": "bottom"}
-        axes.text(x, 1.01, title, fontsize=8.5, color="#555555", linespacing=1.1, **above)
+        axes.text(x, 1.01, title, fontsize=8.5, color=DIM, linespacing=1.1, **above)
         for place, row in enumerate(rows):
             weight = "bold" if row["candidate"] else "normal"
             axes.text(

@@ -1,43 +1,23 @@
 """The four pictures a person looks at: training, confusion, ROC and precision-recall, reliability.
 
-Drawn without pyplot (half its import time, no global state), in the colours of Okabe and Ito, which
-people with colour blindness can tell apart; the same bytes for the same numbers.
+The same bytes for the same numbers.
 """
 
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from convflow.evaluation.curves import Curve, mean_curve, rank_curves, reliability
+from convflow.evaluation.drawing import BLUE, DIM, GREY, ORANGE, PALE_BLUE, drawing, save
 from convflow.evaluation.entrants import Entrant
 from convflow.evaluation.metrics import Scored, average_precision, confusion, ece, roc_auc
 
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#8A8A8A"
 _MOST_NAMED = 20  # classes with their names and counts in the confusion matrix
 _MOST_CURVES = 10  # classes with a thin curve of their own
-_STYLE: Any = {
-    "axes.edgecolor": "#555555", "axes.grid": True, "axes.axisbelow": True, "axes.spines.right": False,
-    "axes.spines.top": False, "axes.titlelocation": "left", "axes.titlesize": 12,
-    "figure.constrained_layout.use": True, "font.family": "DejaVu Sans", "font.size": 10,
-    "grid.color": "#E4E4E4", "grid.linewidth": 0.8, "legend.frameon": False, "lines.linewidth": 2,
-    "savefig.dpi": 110, "text.parse_math": False,
-}  # fmt: skip
-
-
-@contextmanager
-def drawing() -> Iterator[None]:
-    """The house's style for what is drawn within."""
-    with mpl.rc_context(_STYLE), warnings.catch_warnings():
-        # class names may be in any script; a box in a picture is no reason to stop
-        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
-        yield
 
 
 def draw_figures(
@@ -50,11 +30,6 @@ def draw_figures(
         save(_confusion(one.case, classes), folder / "confusion.png")
         save(_roc_pr(one.case, classes), folder / "roc_pr.png")
         save(_reliability(one), folder / "reliability.png")
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write a PNG whose bytes say nothing but the picture."""
-    figure.savefig(path, metadata={"Software": None})
 
 
 def _training(history: Sequence[dict[str, Any]], best_epoch: int | None) -> Figure:
@@ -71,7 +46,7 @@ def _training(history: Sequence[dict[str, Any]], best_epoch: int | None) -> Figu
             kept = names.get(best_epoch, f"epoch {best_epoch}")
             axes.annotate(
                 f"kept: {kept}", (best_epoch, 1), xycoords=("data", "axes fraction"),
-                xytext=(-4, -2), textcoords="offset points", color="#555555", fontsize=9,
+                xytext=(-4, -2), textcoords="offset points", color=DIM, fontsize=9,
                 ha="right" if best_epoch > np.mean(epochs or [0]) else "left", va="top",
             )  # fmt: skip
         axes.set(title=name.capitalize(), xlabel="rung" if names else "epoch")
@@ -125,14 +100,14 @@ def _roc_pr(case: Scored, classes: Sequence[str]) -> Figure:
     chance = float(np.mean([(case.label_N == k).mean() for k in precision]))
     right.axhline(chance, color=GREY, linewidth=1, linestyle=":")
     right.text(0.03, 0.04, f"average precision {mean_precision:.3f}", fontsize=11, color=BLUE)
-    figure.text(1, 0, "dotted: by chance ", ha="right", va="bottom", fontsize=8, color="#555555")
+    figure.text(1, 0, "dotted: by chance ", ha="right", va="bottom", fontsize=8, color=DIM)
     return figure
 
 
 def _curves(axes: Axes, curves: dict[int, Curve], title: str, labels: tuple[str, str]) -> None:
     if 1 < len(curves) <= _MOST_CURVES:
         for one in curves.values():
-            axes.plot(one.x, one.y, color="#A9CCE3", linewidth=0.9)
+            axes.plot(one.x, one.y, color=PALE_BLUE, linewidth=0.9)
     mean = mean_curve(curves)
     axes.plot(mean.x, mean.y, color=BLUE)
     axes.set(title=title, xlabel=labels[0], ylabel=labels[1])
@@ -152,7 +127,7 @@ def _reliability(one: Entrant) -> Figure:
     middle = (share + 1.92 / n_images) / (1 + 3.84 / n_images)
     reach = np.sqrt(share * (1 - share) * 3.84 / n_images + 3.69 / n_images**2)
     reach /= 1 + 3.84 / n_images
-    top.vlines(confidence, middle - reach, middle + reach, color="#A9CCE3", linewidth=3)
+    top.vlines(confidence, middle - reach, middle + reach, color=PALE_BLUE, linewidth=3)
     after = f"accuracy, with 95 % interval (ECE {float(ece(one.case)[0]):.3f})"
     top.plot(confidence, share, "o-", color=BLUE, markersize=5, label=after)
     left = min(confidence)

@@ -1,31 +1,24 @@
 """Accuracy against minutes, rung by rung: what each was worth.
 
-Drawn without pyplot, in the colours of Okabe and Ito; a point that was left out is hollow.
+A point that was left out is hollow.
 """
 
 from pathlib import Path
-from typing import Any
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from convflow.evaluation.drawing import BLUE, GREY, drawing, save
 from convflow.files import whole_file
 from convflow.learning.climbing import Climbed
 
-_BLUE, _GREY = "#0072B2", "#8A8A8A"
-_STYLE: Any = {
-    "axes.grid": True, "axes.axisbelow": True, "axes.spines.right": False, "axes.spines.top": False,
-    "axes.titlelocation": "left", "axes.titlesize": 11, "figure.constrained_layout.use": True,
-    "font.family": "DejaVu Sans", "font.size": 10, "grid.color": "#E4E4E4", "savefig.dpi": 110,
-    "text.parse_math": False,
-}  # fmt: skip
+_STYLE = {"axes.edgecolor": "black", "axes.titlesize": 11, "lines.linewidth": 1.5}
 
 
 def draw_ladder(path: Path, climbed: Climbed) -> None:
     """Write a PNG: accuracy and log loss on val of each rung, when it was done."""
     rungs, minutes = climbed.ladder.rungs, [note.seconds / 60 for note in climbed.notes]
     kept = [place for place, rung in enumerate(rungs) if rung.kept]
-    with mpl.rc_context(_STYLE):
+    with drawing(_STYLE):
         figure = Figure(figsize=(9, 3.8))
         for axes, values, title in zip(
             figure.subplots(1, 2),
@@ -33,9 +26,9 @@ def draw_ladder(path: Path, climbed: Climbed) -> None:
             ("Accuracy on val, %", "Log loss on val, nats"),
             strict=True,
         ):
-            axes.step([minutes[i] for i in kept], [values[i] for i in kept], where="post", color=_BLUE)
+            axes.step([minutes[i] for i in kept], [values[i] for i in kept], where="post", color=BLUE)
             for place, (rung, x, y) in enumerate(zip(rungs, minutes, values, strict=True)):
-                colour = _BLUE if rung.kept else _GREY
+                colour = BLUE if rung.kept else GREY
                 axes.plot([x], [y], "o", color=colour, markerfacecolor=colour if rung.kept else "white")
                 above = 6 + 11 * (place % 3)  # rungs that end at about one time would hide each other's names
                 axes.annotate(
@@ -47,4 +40,4 @@ def draw_ladder(path: Path, climbed: Climbed) -> None:
             axes.margins(0.15, 0.25)
             axes.locator_params(nbins=5)
         with whole_file(path) as partial:
-            figure.savefig(partial, format="png", metadata={"Software": None})
+            save(figure, partial)

@@ -8,7 +8,6 @@ import torch
 from numpy.typing import NDArray
 
 from convflow.data.packed import Contract
-from convflow.errors import ModelError
 from convflow.learning.bundle import load_bundle
 
 _COUNTING = "convflow.learning.counting"  # loaded when it is asked: it takes a while
@@ -56,14 +55,9 @@ class Predictor:
         Raises:
             ModelError: another shape or type than the model was trained on.
         """
-        side, channels = self.contract.size_px, self.contract.channels
-        if images.dtype != np.uint8 or images.shape[1:] != (side, side, channels):
-            raise ModelError(
-                f"images: {images.dtype} {images.shape}; this model takes uint8 "
-                f"(N, {side}, {side}, {channels})"
-            )
+        self.contract.check(images)
         found = [np.empty((0, len(self.classes)), np.float32)]
-        step = max(1, _PIXELS // side**2)
+        step = max(1, _PIXELS // self.contract.size_px**2)
         for start in range(0, len(images), step):
             batch = torch.from_numpy(np.array(images[start : start + step])).to(self.device)
             found.append(self._model(batch.permute(0, 3, 1, 2)).softmax(dim=1).float().cpu().numpy())

@@ -7,15 +7,14 @@ Shape letters: N images, B of them, K classes.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import cast
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from convflow.errors import TrainingError
@@ -114,8 +113,7 @@ def fit(
     Raises:
         TrainingError: the loss is not finite; epoch and step are named.
     """
-    average = AveragedModel(upper, multi_avg_fn=towards(tuning.ema))
-    asked = cast("Upper", average.module)
+    average = Average(upper, tuning.ema)
     optimizer = torch.optim.AdamW(upper.groups(tuning.decay, tuning.weight_decay), lr=tuning.lr, fused=True)
     learner = Learner(accelerator, upper, optimizer, lesson, tuning)
     run = Run([], {})
@@ -124,19 +122,44 @@ def fit(
     with tqdm(total=total, desc=f"tune {number + 1}", unit="img", disable=None, leave=False) as bar:
 
         def on_step(n_seen: int) -> None:
-            average.update_parameters(upper)
+            average.update(upper)
             bar.update(n_seen)
 
         for epoch in range(1, epochs + 1):
             upper.open(n_open(tuning.method, epoch, epochs, n_stages))
             sums = learner.epoch(epoch, epochs, number, on_step)
             with accelerator.autocast():
-                logits_NK = answers(asked, lesson.val, lesson.n_views)
+                logits_NK = answers(average.upper, lesson.val, lesson.n_views)
             line = _line(epoch, sums, figures_of(logits_NK, lesson.label_val_N), learner.lr, tuning)
             if line.val_loss < min((before.val_loss for before in run.epochs), default=math.inf):
-                run.weights.update(weights_of(asked))
+                run.weights.update(weights_of(average.upper))
             run.epochs.append(line)
     return run
+
+
+class Average:
+    """The running average of the weights of a network.
+
+    torch's own (`AveragedModel`) counts on the device, and makes the host wait for it at each step.
+
+    Attributes:
+        upper: a copy of the network, with the averaged weights.
+    """
+
+    def __init__(self, upper: Upper, ema: float) -> None:
+        """After n steps a new one counts 1 - `ema`, or 9 / (10 + n); the first counts alone."""
+        self.upper, self._ema, self._n_steps = deepcopy(upper), ema, 0
+
+    @torch.no_grad()
+    def update(self, upper: Upper) -> None:
+        """Move towards `upper`, which has done one more step."""
+        share = max(1 - self._ema, _WARM / (10 + self._n_steps))
+        for ours, theirs in zip(self.upper.parameters(), upper.parameters(), strict=True):
+            if self._n_steps:
+                ours.lerp_(theirs, share)
+            else:
+                ours.copy_(theirs)
+        self._n_steps += 1
 
 
 class Learner:
@@ -235,18 +258,6 @@ def soup_of(runs: Iterable[Weights]) -> Weights:
     """The mean of each weight over the runs (Wortsman et al., ICML 2022: a uniform soup)."""
     each = list(runs)
     return {name: torch.stack([one[name] for one in each]).double().mean(dim=0).float() for name in each[0]}
-
-
-def towards(ema: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
-    """How `AveragedModel` moves the average: after n steps a new one counts 1 - `ema`, or 9 / (10 + n)."""
-
-    @torch.no_grad()
-    def move(averaged: Sequence[Tensor], current: Sequence[Tensor], n_before: Tensor | int) -> None:
-        share = max(1 - ema, _WARM / (10 + int(n_before)))
-        for ours, theirs in zip(averaged, current, strict=True):
-            ours.lerp_(theirs, share)
-
-    return move
 
 
 def _line(epoch: int, sums: Sums, val: tuple[float, float], lr: float, tuning: Tuning) -> Epoch:

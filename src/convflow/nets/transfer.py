@@ -38,7 +38,7 @@ class Head(nn.Module):
 
 
 class Transfer(nn.Module):
-    """Trunk and head; asked for an answer it looks at every view of a picture and averages the logits."""
+    """Trunk and head; looks at every view of a picture and averages the logits. `Upper` trains its parts."""
 
     def __init__(self, trunk: Trunk, n_classes: int, depths: Sequence[int], views: Views) -> None:
         """Put a head on the stages `depths` of `trunk`; the stages behind the last of them are dropped."""
@@ -48,10 +48,7 @@ class Transfer(nn.Module):
         self.head = Head(sum(trunk.widths[depth] for depth in self.depths), n_classes)
 
     def forward(self, image_BCSS: Tensor) -> Tensor:
-        """Logits (B, K) of pixels 0..255. In training one view is enough: augmentation shows the others."""
-        if self.training:
-            logits: Tensor = self.head(self.trunk(self.trunk.prepare(image_BCSS), self.depths))
-            return logits
+        """Logits (B, K) of pixels 0..255."""
         # by the side they have inside, which the caller cannot see
         parts = torch.split(image_BCSS, at_once(self.trunk.spec.size_px, image_BCSS.device))
         return torch.cat([self._looked_at(part) for part in parts])

@@ -16,46 +16,19 @@ from convflow.baselines.kinds import KINDS
 from convflow.baselines.predictor import save_baseline
 from convflow.baselines.rows import Rows, Search
 from convflow.baselines.timing import write_timing
-from convflow.data.packed import Packed
+from convflow.data.packed import Packed, open_sides
 from convflow.errors import DataError, ParamsError
 from convflow.files import digest_folder, digest_json, read_json, whole_folder
-from convflow.params import PositiveInt, Section
+from convflow.params import Section, Seed
+from convflow.recipes.baselines import Baselines
 from convflow.tables import read_about, read_table
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Grid = Annotated[list[Positive], Field(min_length=1)]
 
-
-class Knn(Section):
-    """`baseline.knn:`, values to try."""
-
-    neighbours: Annotated[list[PositiveInt], Field(min_length=1)]
-
-
-class Svm(Section):
-    """`baseline.svm:`, values to try; gamma in units of 1 / (the features' variance in all)."""
-
-    c: Grid
-    gamma: Grid
-
-
-class Logistic(Section):
-    """`baseline.logistic:`, values to try."""
-
-    c: Grid
-
-
-class Params(Section):
+class Params(Baselines):
     """`baseline:` in params.yaml."""
 
     kinds: Annotated[list[Literal["majority", "knn", "svm", "logistic"]], Field(min_length=1)]
-    folds: Annotated[int, Field(ge=2)]
-    seed: Annotated[int, Field(ge=0, lt=2**32)]
-    criterion: Literal["balanced_accuracy", "accuracy", "log_loss"]
-    knn: Knn
-    svm: Svm
-    logistic: Logistic
-    device: Literal["auto", "cpu", "cuda"]
+    seed: Seed
 
 
 def run(features: Path, train: Path, val: Path, model: Path, timing: Path, *, params: Params) -> None:
@@ -64,12 +37,9 @@ def run(features: Path, train: Path, val: Path, model: Path, timing: Path, *, pa
     kind = model.name
     if kind not in KINDS:
         raise ParamsError(f"{model}: no baseline {kind!r}; name the folder {', '.join(KINDS)}")
-    sides = {"train": Packed(train), "val": Packed(val)}
+    sides = open_sides(train, val)
     packed = sides["train"]
-    if packed.contract != sides["val"].contract:
-        raise DataError(f"{val}: packed otherwise than {train}; run `dvc repro -f pack`")
-    if not len(packed.pixels):
-        raise DataError(f"{train}: no images; add some, or give this side a larger share in split:")
+    packed.need_images()
     told: dict[str, Any] = read_json(features / "features.json")
     blocks = dict(told["blocks"])
     rows, rows_val = (_rows(features / f"{name}.npy", side, blocks) for name, side in sides.items())
@@ -81,9 +51,7 @@ def run(features: Path, train: Path, val: Path, model: Path, timing: Path, *, pa
         "chosen": fit.chosen,
         "search": fit.figures,
         "notes": list(fit.notes),
-        "classes": packed.contract.classes,
-        "n_by_class": packed.n_by_class(),
-        "input": {k: v for k, v in asdict(packed.contract).items() if k != "classes"},
+        **packed.in_card(),
         "features": told["spec"],
         "val": _judge(fit, rows_val),
         "inputs": {
@@ -119,6 +87,8 @@ def _groups(path: Path) -> NDArray[np.int64] | None:
         return None
     rows = read_table(path, ["group", "path"])
     named = zip(rows["group"].to_pylist(), rows["path"].to_pylist(), strict=True)
+    # not as `convflow.data.groups` numbers them: scikit-learn deals groups by number, and so other numbers
+    # would make other folds, which choose other settings
     keys = [(0, group) if group is not None else (1, alone) for group, alone in named]
     number = {key: index for index, key in enumerate(dict.fromkeys(keys))}
     return np.array([number[key] for key in keys], dtype=np.int64)

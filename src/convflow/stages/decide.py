@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints
 from convflow.evaluation import deciding
 from convflow.evaluation.summary import TITLES
 from convflow.files import read_json, write_json, write_text
-from convflow.params import Fraction, Section
+from convflow.params import Fraction, Positive, Section
 
 Floored = Literal[
     "accuracy", "weighted_accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "average_precision"
@@ -42,7 +42,7 @@ class Params(Section):
     min_recall: Fraction | dict[str, Fraction] | None
     min_slice_accuracy: Fraction | dict[str, Fraction] | None
     max_ece: Fraction | None
-    max_latency_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None
+    max_latency_ms: Positive | None
 
 
 def run(

@@ -1,38 +1,25 @@
 """data/packed/{train,val} -> data/embedded: features of a frozen, pretrained network, for every view"""
 
 from pathlib import Path
-from typing import Annotated, Literal
 
-from pydantic import Field
-
-from convflow.data.packed import Packed
-from convflow.errors import DataError
+from convflow.data.packed import open_sides
 from convflow.learning.embedding import How, embed_sides
 from convflow.learning.pretrained import Wanted
-from convflow.params import PositiveInt, Section
+from convflow.params import PositiveInt
+from convflow.recipes.embedding import Embedding
 
 MEMORY = Path(".convflow/embedding.json")
 
 
-class Params(Section):
+class Params(Embedding):
     """`embed:` in params.yaml; dvc.yaml makes a path of `packed_px`."""
 
     packed_px: PositiveInt
-    source: str
-    arch: str | None
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None
-    size_px: Annotated[int, Field(ge=8, le=1024)] | None
-    pooling: Literal["mean", "mean_std"]
-    views: Literal["none", "mirror", "flips", "dihedral"]
-    mode: Literal["auto", "fp32", "channels_last", "bf16"]
-    device: Literal["auto", "cuda", "mps", "cpu"]
 
 
 def run(train: Path, val: Path, embedded: Path, *, params: Params) -> None:
     """Let every image of train and val through the network once per view."""
-    sides = {"train": Packed(train), "val": Packed(val)}
-    if sides["train"].contract != sides["val"].contract:
-        raise DataError(f"{val}: packed otherwise than {train}; run `dvc repro -f pack`")
+    sides = open_sides(train, val)
     wanted = Wanted(params.arch, params.sha256, params.size_px, params.pooling)
     how = How(params.source, wanted, params.views, params.mode, params.device)
     about = embed_sides(embedded, sides, how, MEMORY)

@@ -1,45 +1,23 @@
 """data/packed/{train,val} -> data/features: classical features, once for all baselines"""
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import Field
-
-from convflow.baselines.feature_files import write_features
-from convflow.baselines.features import FeatureSpec, block_sizes
-from convflow.data.packed import Packed
-from convflow.errors import DataError, ParamsError
-from convflow.files import whole_folder, write_json
-from convflow.params import PositiveInt, Section
-
-Radius = Annotated[int, Field(ge=1, le=64)]
+from convflow.baselines.feature_files import write_all
+from convflow.data.packed import open_sides
+from convflow.params import PositiveInt
+from convflow.recipes.describing import Features
 
 
-class Params(Section):
+class Params(Features):
     """`features:` in params.yaml; dvc.yaml makes a path of `packed_px`."""
 
     packed_px: PositiveInt
-    hog_cells: Annotated[int, Field(ge=0, le=64)]
-    hog_orientations: Annotated[int, Field(ge=1, le=36)]
-    lbp_radii: Annotated[list[Radius], Field(max_length=8)]
-    histogram_bins: Annotated[int, Field(ge=0, le=256)]
-    raw_px: Annotated[int, Field(ge=0, le=128)]
 
 
 def run(train: Path, val: Path, features: Path, *, params: Params) -> None:
     """Describe every picture of train and val by numbers."""
-    spec = FeatureSpec(**(params.model_dump(exclude={"packed_px"}) | {"lbp_radii": tuple(params.lbp_radii)}))
-    sides = {folder: Packed(folder) for folder in (train, val)}
-    if sides[train].contract != sides[val].contract:
-        raise DataError(f"{val}: packed otherwise than {train}; run `dvc repro -f pack`")
-    blocks = block_sizes(spec, sides[train].contract.channels)
-    if not blocks:
-        raise ParamsError("features: none is asked for; set hog_cells, lbp_radii, histogram_bins or raw_px")
-    with whole_folder(features) as folder:
-        for name, side in zip(("train", "val"), sides.values(), strict=True):
-            write_features(folder / f"{name}.npy", side, spec)
-        write_json(folder / "features.json", {"blocks": list(blocks.items()), "spec": asdict(spec)})
+    sides = open_sides(train, val)
+    blocks = write_all(features, sides, params.model_dump(exclude={"packed_px"}), place="features")
     told = ", ".join(f"{name} {size:,}" for name, size in blocks.items())
     n_images = sum(len(side.pixels) for side in sides.values())
     print(f"features: {sum(blocks.values()):,} of each of {n_images:,} images ({told})")

@@ -3,99 +3,61 @@
 import importlib
 import json
 import math
-import platform
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any
 
 import numpy as np
-import torch
 from pydantic import Field
 
-from convflow.data.packed import Packed
-from convflow.errors import DataError, ParamsError
-from convflow.files import digest_file, digest_folder, digest_json, whole_folder, write_json, write_text
+from convflow.data.groups import group_numbers
+from convflow.data.packed import Packed, open_sides
+from convflow.errors import DataError
+from convflow.files import digest_folder, digest_json, whole_folder, write_text
 from convflow.learning.assembling import assemble
-from convflow.learning.augment import Augment
 from convflow.learning.bundle import save_bundle
-from convflow.learning.climbing import HEADS, RUNGS, TUNED, Climbed, Plan, RungName, Side, climb
-from convflow.learning.devices import (
-    be_deterministic,
-    device_name,
-    one_line,
-    peak_memory_mib,
-    pick_device,
-)
-from convflow.learning.embedded import About, Embedded
-from convflow.learning.embedding import Mode
+from convflow.learning.climbing import TUNED, Plan, Side, climb
+from convflow.learning.devices import one_line
+from convflow.learning.embedded import Embedded
 from convflow.learning.ladder_report import card_of, history_of, minutes_of, told
+from convflow.learning.planning import rungs_of, search_of
 from convflow.learning.pretrained import open_pretrained
-from convflow.learning.probing import Search, Taught, last_depths
-from convflow.learning.tuner import Place, Tuner
-from convflow.learning.tuning import Tuning, training_precision
+from convflow.learning.probing import Taught
+from convflow.learning.timing import write_timing
+from convflow.learning.tuner import Tuner
+from convflow.learning.tuning_plan import check_blocks, idle_place, place_of, tuning_of
 from convflow.nets.registry import REBUILT, Classifier
 from convflow.nets.transfer import Transfer
-from convflow.params import Fraction, PositiveInt, Section
-from convflow.tables import read_about, read_table
+from convflow.params import NotNegative, Positive, Section, Seed
+from convflow.recipes.tuning import Probe, Rungs, Tune
+from convflow.tables import read_about
 
-LOCK = Path("requirements.lock")
-WORK = Path(".convflow/tuning")
 _PICTURE = "convflow.learning.ladder_figure"  # matplotlib, loaded when all else is done
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
-class ProbeParams(Section):
-    """`finetune.probe:`; see `convflow.learning.probing.Search`."""
+class SeededProbe(Probe):
+    """`finetune.probe:`."""
 
-    depths: Literal["auto"] | Annotated[list[Annotated[list[int], Field(min_length=1)]], Field(min_length=1)]
-    c: Annotated[list[Positive], Field(min_length=1)]
-    folds: PositiveInt
     seed: Seed
-    unsure: Literal["weight", "soft", "ignore"]
 
 
-class AugmentParams(Section):
-    """`finetune.tune.augment:`; see `convflow.learning.augment.Augment`. Flips are those of `embed.views`."""
+class SeededTune(Tune):
+    """`finetune.tune:`; `seed` is that of the first run."""
 
-    rotate_degrees: Annotated[float, Field(ge=0, le=180)]
-    shift: Fraction
-    scale: Annotated[float, Field(ge=0, lt=1)]
-    brightness: Annotated[float, Field(ge=0, le=255)]
-    contrast: Fraction
-
-
-class TuneParams(Section):
-    """`finetune.tune:`; see `convflow.learning.tuning.Tuning`."""
-
-    method: Literal["lp_ft", "plain", "gradual"]
-    blocks: Literal["all"] | PositiveInt
-    epochs: PositiveInt
-    batch_size: PositiveInt
-    lr: Positive
-    decay: Annotated[float, Field(gt=0, le=1)]
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    ema: Annotated[float, Field(ge=0, lt=1)]
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     seed: Seed
-    runs: Annotated[int, Field(ge=2)]
-    augment: AugmentParams
-    device: Literal["auto", "cuda", "mps", "cpu"]
-    precision: Literal["auto", "fp32", "bf16", "fp16"]
-    deterministic: bool
 
 
 class Params(Section):
     """`finetune:` in params.yaml; dvc.yaml makes a path of the name in `models`."""
 
     models: Annotated[list[Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]], Field(max_length=1)]
-    rungs: Annotated[list[Literal["probe", "views", "tune", "soup", "temperature"]], Field(min_length=1)]
+    rungs: Rungs
     budget_minutes: Positive | None
-    keep_errors: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    probe: ProbeParams
-    tune: TuneParams
+    keep_errors: NotNegative
+    probe: SeededProbe
+    tune: SeededTune
 
 
 @dataclass(frozen=True)
@@ -123,20 +85,25 @@ def run(  # noqa: PLR0913  one path for each dependency in dvc.yaml
     but that a budget which binds leaves less to be done.
     """
     clock = _Clock(time.monotonic(), params.budget_minutes)
-    sides = {"train": Packed(train), "val": Packed(val)}
-    _check(sides, train, val)
+    sides = open_sides(train, val)
+    _check(sides)
     features = Embedded(embedded)
     inputs = {"train": digest_folder(train), "val": digest_folder(val)}
     features.check(inputs, embedded)
     about, packed = features.about, sides["train"]
-    rungs = _rungs(params, about)
+    rungs = rungs_of(_asked(params.rungs, about.views), place="finetune")
     pretrained = open_pretrained(about.source, about.wanted())
     ready = {name: Side(features.sides[name], _taught(side), side.pixels) for name, side in sides.items()}
     widths = dict(zip(about.depths, about.widths, strict=True))
-    plan = Plan(rungs, _search(params.probe, about.depths), params.keep_errors)
-    place = _place(rungs, about, params.tune)
+    probe, tune = params.probe.model_dump(), params.tune.model_dump()
+    search = search_of(probe, about.depths, seed=params.probe.seed, place="finetune.probe")
+    plan = Plan(rungs, search, params.keep_errors)
+    tuning = tuning_of(tune, unsure=params.probe.unsure, seed=params.tune.seed)
+    place = idle_place(about)
+    if set(rungs) & set(TUNED):
+        place = place_of(tune, about, place="finetune.tune")
+        check_blocks(tuning, len(pretrained.trunk.stages), place="finetune.tune")
     left = None if params.budget_minutes is None else clock.left
-    tuning = _tuning(params, len(pretrained.trunk.stages))
     tuner = Tuner(pretrained.trunk, (ready["train"], ready["val"]), tuning, place, seconds_left=left)
     with one_line("finetune.tune"):
         climbed = climb(ready["train"], ready["val"], widths, plan, in_time=clock.look, tuner=tuner)
@@ -145,9 +112,7 @@ def run(  # noqa: PLR0913  one path for each dependency in dvc.yaml
         "kind": "network",
         "name": model.name,
         **_network_card(network),
-        "classes": packed.contract.classes,
-        "n_by_class": packed.n_by_class(),
-        "input": {k: v for k, v in asdict(packed.contract).items() if k != "classes"},
+        **packed.in_card(),
         "backbone": {"source": about.source, "sha256": about.sha256, "computed_in": about.mode},
         **card_of(climbed, tuning),
         "precision": "fp32" if climbed.stand.tuned is None else place.precision,
@@ -156,78 +121,30 @@ def run(  # noqa: PLR0913  one path for each dependency in dvc.yaml
     with whole_folder(model) as folder:
         write_text(folder / "history.jsonl", "".join(json.dumps(line) + "\n" for line in history_of(climbed)))
         save_bundle(folder, network.state_dict(), card)
-    _write_timing(timing, climbed, clock.look()[0], len(packed.pixels), place.device)
+    write_timing(timing, place.device, clock.look()[0], len(packed.pixels), minutes_of(climbed))
     importlib.import_module(_PICTURE).draw_ladder(ladder, climbed)
     for line in told(climbed):
         print(f"finetune: {line}")
 
 
-def _rungs(params: Params, about: About) -> tuple[RungName, ...]:
-    asked = set(params.rungs)
-    if about.views == "none" and "views" in asked:  # there is one view only, which the probe looks at
-        asked = asked - {"views"} | {"probe"}
-    rungs = tuple(name for name in RUNGS if name in asked)
-    if rungs[0] not in HEADS:
-        raise ParamsError(f"finetune.rungs: {list(rungs)} has nothing to stand on; add probe or views")
-    return rungs
+def _asked(rungs: Collection[str], views: str) -> set[str]:
+    """Where there is one view only, the probe looks at it."""
+    asked = set(rungs)
+    return asked - {"views"} | {"probe"} if views == "none" and "views" in asked else asked
 
 
-def _place(rungs: Sequence[RungName], about: About, params: TuneParams) -> Place:
-    """Where to compute; a device that is not there matters only to rungs that want it."""
-    device, precision = "cpu", "fp32"
-    if set(rungs) & set(TUNED):
-        device = pick_device(params.device, require_gpu=False, place="finetune.tune")
-        precision = training_precision(params.precision, device)
-        if params.deterministic:
-            be_deterministic()
-    return Place(device, precision, cast("Mode", about.mode), about.views, WORK)
-
-
-def _tuning(params: Params, n_stages: int) -> Tuning:
-    known = params.tune.model_dump(include={field.name for field in fields(Tuning)})
-    wanted = set(params.rungs) & set(TUNED)
-    if wanted and params.tune.blocks != "all" and params.tune.blocks >= n_stages:
-        raise ParamsError(
-            f"finetune.tune.blocks: {params.tune.blocks} of {n_stages} stages; set it to all, or to less"
-        )
-    blocks = None if params.tune.blocks == "all" else params.tune.blocks
-    augment = Augment(**params.tune.augment.model_dump())
-    return Tuning(**known | {"blocks": blocks, "augment": augment, "unsure": params.probe.unsure})
-
-
-def _check(sides: dict[str, Packed], train: Path, val: Path) -> None:
-    for folder, side in zip((train, val), sides.values(), strict=True):
-        if not len(side.pixels):
-            raise DataError(f"{folder}: no images; add some, or give this side a larger share in split:")
-    if sides["train"].contract != sides["val"].contract:
-        raise DataError(f"{val}: packed otherwise than {train}; run `dvc repro -f pack`")
+def _check(sides: dict[str, Packed]) -> None:
+    for side in sides.values():
+        side.need_images()
     if len(np.unique(sides["train"].labels)) < 2:
-        raise DataError(f"{train}: images of one class only; add some of another")
+        raise DataError(f"{sides['train'].folder}: images of one class only; add some of another")
 
 
 def _taught(side: Packed) -> Taught:
     """Labels with their weights, and groups where the split keeps them together."""
-    rows = side.folder / "rows.parquet"
-    group_N = None
-    if read_about(rows).get("method") == "grouped":
-        images = read_table(rows, ["group", "sha256"]).to_pydict()
-        names = [group or sha256 for group, sha256 in zip(images["group"], images["sha256"], strict=True)]
-        group_N = np.unique(names, return_inverse=True)[1].astype(np.int64)
+    grouped = read_about(side.folder / "rows.parquet").get("method") == "grouped"
+    group_N = group_numbers(side.folder) if grouped else None
     return Taught(side.labels, side.weights, group_N, len(side.contract.classes))
-
-
-def _search(params: ProbeParams, stages: Sequence[int]) -> Search:
-    if params.depths == "auto":
-        depths = last_depths(stages)
-    else:
-        depths = tuple(tuple(sorted(set(one))) for one in params.depths)
-        for one in depths:
-            if not set(one) <= set(stages):
-                raise ParamsError(
-                    f"finetune.probe.depths: {list(one)} is not among {list(stages)}, "
-                    "the stages whose features are kept; set it to auto"
-                )
-    return Search(depths, tuple(sorted(params.c)), params.folds, params.seed, params.unsure)
 
 
 def _network_card(network: Classifier) -> dict[str, Any]:
@@ -240,17 +157,3 @@ def _network_card(network: Classifier) -> dict[str, Any]:
         "normalise": "dataset",
         "n_parameters": sum(parameter.numel() for parameter in network.parameters()),
     }
-
-
-def _write_timing(path: Path, climbed: Climbed, seconds: float, n_images: int, device: str) -> None:
-    found = {
-        "device": device_name(device),
-        "seconds": round(seconds, 3),
-        "images_per_second": round(n_images / seconds, 1),
-        "peak_memory_mib": round(peak_memory_mib(device), 1),
-        **minutes_of(climbed),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "requirements_lock": digest_file(LOCK) if LOCK.is_file() else "none",
-    }
-    write_json(path, found)

@@ -11,13 +11,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, FiniteFloat
+from pydantic import Field
 from tqdm import tqdm
 
 from convflow.data.layout import SIDES
 from convflow.errors import DataError, ParamsError
 from convflow.files import digest_json
-from convflow.params import Fraction, PositiveInt, Section
+from convflow.params import NotNegative, PositiveInt, Section
+from convflow.recipes.baselines import Baselines
+from convflow.recipes.training import Network
+from convflow.recipes.tuning import Probe, Rungs, Tune
 from convflow.studying.codekey import code_digest
 from convflow.studying.crew import crew_size, work_off
 from convflow.studying.jobs import Contestant, Job, Task, do, is_done
@@ -25,114 +28,14 @@ from convflow.studying.splits import splits_in
 from convflow.studying.timing import Timing
 from convflow.tables import read_about, read_table
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Grid = Annotated[list[Positive], Field(min_length=1)]
 _SPEAK_S = 20.0  # between lines of progress where there is no terminal
-
-
-class Augment(Section):
-    """`augment:` of a network; see `convflow.learning.augment.Augment`."""
-
-    flips: Literal["none", "horizontal", "both"]
-    rotate_degrees: Annotated[float, Field(ge=0, le=180)]
-    shift: Fraction
-    scale: Annotated[float, Field(ge=0, lt=1)]
-    brightness: Annotated[float, Field(ge=0, le=255)]
-    contrast: Fraction
-
-
-class Network(Section):
-    """How a network is trained, as in `train:` of the main pipeline."""
-
-    arch: str
-    arch_args: dict[str, bool | int | FiniteFloat | str]
-    normalise: Literal["dataset", "image"]
-    epochs: PositiveInt
-    batch_size: Annotated[int, Field(ge=2)]
-    lr: Positive
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    schedule: Literal["one_cycle", "cosine"]
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
-    patience: Annotated[int, Field(ge=0)]
-    augment: Augment
-    device: Literal["auto", "cuda", "mps", "cpu"]
-    precision: Literal["auto", "fp32", "bf16", "fp16"]
-    deterministic: bool
-
-
-class Knn(Section):
-    """`knn:`, values to try."""
-
-    neighbours: Annotated[list[PositiveInt], Field(min_length=1)]
-
-
-class Svm(Section):
-    """`svm:`, values to try."""
-
-    c: Grid
-    gamma: Grid
-
-
-class Logistic(Section):
-    """`logistic:`, values to try."""
-
-    c: Grid
-
-
-class Baselines(Section):
-    """How the settings of baselines are searched for, as in `baseline:` of the main pipeline."""
-
-    folds: Annotated[int, Field(ge=2)]
-    criterion: Literal["balanced_accuracy", "accuracy", "log_loss"]
-    knn: Knn
-    svm: Svm
-    logistic: Logistic
-    device: Literal["auto", "cpu", "cuda"]
-
-
-class Probe(Section):
-    """`probe:` of a transfer; see `convflow.learning.probing.Search`."""
-
-    depths: Literal["auto"] | Annotated[list[Annotated[list[int], Field(min_length=1)]], Field(min_length=1)]
-    c: Grid
-    folds: PositiveInt
-    unsure: Literal["weight", "soft", "ignore"]
-
-
-class TuneAugment(Section):
-    """`augment:` of a tuning from pixels; flips are the views of `encode`."""
-
-    rotate_degrees: Annotated[float, Field(ge=0, le=180)]
-    shift: Fraction
-    scale: Annotated[float, Field(ge=0, lt=1)]
-    brightness: Annotated[float, Field(ge=0, le=255)]
-    contrast: Fraction
-
-
-class Tune(Section):
-    """`tune:` of a transfer; see `convflow.learning.tuning.Tuning`."""
-
-    method: Literal["lp_ft", "plain", "gradual"]
-    blocks: Literal["all"] | PositiveInt
-    epochs: PositiveInt
-    batch_size: PositiveInt
-    lr: Positive
-    decay: Annotated[float, Field(gt=0, le=1)]
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    ema: Annotated[float, Field(ge=0, lt=1)]
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
-    runs: Annotated[int, Field(ge=2)]
-    augment: TuneAugment
-    device: Literal["auto", "cuda", "mps", "cpu"]
-    precision: Literal["auto", "fp32", "bf16", "fp16"]
-    deterministic: bool
 
 
 class Transfer(Section):
     """How a pretrained network is fitted, as in `finetune:` of the main pipeline."""
 
-    rungs: Annotated[list[Literal["probe", "views", "tune", "soup", "temperature"]], Field(min_length=1)]
-    keep_errors: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    rungs: Rungs
+    keep_errors: NotNegative
     probe: Probe
     tune: Tune | None
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 from pydantic import Field
 from tqdm import tqdm
 
+from convflow.data.groups import group_names, numbered
 from convflow.data.leaks import Rows, probe_all
 from convflow.errors import DataError
 from convflow.files import whole_folder
@@ -85,17 +86,12 @@ def _splits(rows: Columns, strata: list[str], protocol: Random | Grouped, params
         )
     return grouped_splits(
         strata,
-        _groups(rows),
+        group_names(rows["group"], rows["sha256"]),
         n_folds=protocol.folds,
         n_repeats=protocol.repeats,
         val_fraction=params.val_fraction,
         seed=params.seed,
     )
-
-
-def _groups(rows: Columns) -> list[str]:
-    """Each image's group; one without is a group of its own."""
-    return [group or sha256 for group, sha256 in zip(rows["group"], rows["sha256"], strict=True)]
 
 
 def _probe(protocol: str, rows: Columns, split: Split, seed: int) -> list[dict[str, Any]]:
@@ -108,7 +104,7 @@ def _probe(protocol: str, rows: Columns, split: Split, seed: int) -> list[dict[s
         names,
         np.column_stack([rows["bytes"], rows["width"], rows["height"]]).astype(np.float64),
         np.column_stack([rows["brightness_mean"], rows["brightness_spread"]]),
-        np.unique(_groups(rows), return_inverse=True)[1].astype(np.int64),
+        numbered(group_names(rows["group"], rows["sha256"])),
     )
     fit, ask = (everything.take(split.rows(*sides)) for sides in (("train", "val"), ("test",)))
     commonest = np.bincount(fit.label_N).argmax()

@@ -1,20 +1,16 @@
 """data/packed/{train,val} -> models/<name>: a network trained from scratch"""
 
 import json
-import platform
 import shutil
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, FiniteFloat
 from tqdm import tqdm
 
-from convflow.data.packed import Packed
-from convflow.errors import DataError
-from convflow.files import digest_file, digest_folder, digest_json, whole_folder, write_json, write_text
+from convflow.data.packed import Packed, open_sides
+from convflow.files import digest_folder, digest_json, whole_folder, write_text
 from convflow.learning.augment import Augment
 from convflow.learning.batches import Batches
 from convflow.learning.bundle import save_bundle
@@ -25,50 +21,25 @@ from convflow.learning.devices import (
     free_memory,
     make_accelerator,
     one_line,
-    peak_memory_mib,
     pick_device,
     pick_precision,
 )
 from convflow.learning.fitting import Progress, Recipe, Trainer
-from convflow.nets.registry import Classifier, build
-from convflow.params import Fraction, PositiveInt, Section
+from convflow.learning.fresh import fresh_network
+from convflow.learning.timing import write_timing
+from convflow.nets.registry import Classifier
+from convflow.params import PositiveInt, Seed
+from convflow.recipes.training import Network
 
 WORK = Path(".convflow/live")
-LOCK = Path("requirements.lock")
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class AugmentParams(Section):
-    """`train.augment:`; see `convflow.learning.augment.Augment`."""
-
-    flips: Literal["none", "horizontal", "both"]
-    rotate_degrees: Annotated[float, Field(ge=0, le=180)]
-    shift: Fraction
-    scale: Annotated[float, Field(ge=0, lt=1)]
-    brightness: Annotated[float, Field(ge=0, le=255)]
-    contrast: Fraction
-
-
-class Params(Section):
+class Params(Network):
     """`train:` in params.yaml; dvc.yaml makes a path of `packed_px`."""
 
     packed_px: PositiveInt
-    arch: str
-    arch_args: dict[str, bool | int | FiniteFloat | str]
-    normalise: Literal["dataset", "image"]
-    seed: Annotated[int, Field(ge=0, lt=2**32)]
-    epochs: PositiveInt
-    batch_size: Annotated[int, Field(ge=2)]
-    lr: Positive
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    schedule: Literal["one_cycle", "cosine"]
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
-    patience: Annotated[int, Field(ge=0)]
-    augment: AugmentParams
-    device: Literal["auto", "cuda", "mps", "cpu"]
+    seed: Seed
     require_gpu: bool
-    precision: Literal["auto", "fp32", "bf16", "fp16"]
-    deterministic: bool
 
 
 def run(train: Path, val: Path, model: Path, timing: Path, *, params: Params) -> None:
@@ -78,7 +49,9 @@ def run(train: Path, val: Path, model: Path, timing: Path, *, params: Params) ->
     precision = pick_precision(params.precision, device)
     if params.deterministic:
         be_deterministic()
-    packed, packed_val = _open(train, val)
+    packed, packed_val = open_sides(train, val).values()
+    packed.need_images()
+    packed_val.need_images()
     inputs = {
         "train": digest_folder(train),
         "val": digest_folder(val),
@@ -86,7 +59,8 @@ def run(train: Path, val: Path, model: Path, timing: Path, *, params: Params) ->
     }
     key = digest_json([inputs, code_digest(), device, precision, torch.__version__, torch.get_num_threads()])
     work = checkpoint_folder(WORK / model.name, key)
-    net = _network(packed, params)
+    torch.manual_seed(params.seed)
+    net = fresh_network(packed, params.model_dump())
     trainer = _trainer(net, packed, packed_val, params, device=device, precision=precision)
     with one_line():
         progress, seen = _fit(trainer, work, WORK / model.name / "history.jsonl")
@@ -97,9 +71,7 @@ def run(train: Path, val: Path, model: Path, timing: Path, *, params: Params) ->
         "arch": params.arch,
         "arch_args": params.arch_args,
         "normalise": params.normalise,
-        "classes": packed.contract.classes,
-        "n_by_class": packed.n_by_class(),
-        "input": {k: v for k, v in asdict(packed.contract).items() if k != "classes"},
+        **packed.in_card(),
         "best_epoch": best.epoch,
         "epochs": len(progress.history),
         "n_parameters": sum(parameter.numel() for parameter in net.parameters()),
@@ -110,7 +82,7 @@ def run(train: Path, val: Path, model: Path, timing: Path, *, params: Params) ->
     with whole_folder(model) as folder:
         write_text(folder / "history.jsonl", _lines(progress))
         save_bundle(folder, progress.state["best"], card)
-    _write_timing(timing, device, time.monotonic() - started, seen)
+    write_timing(timing, device, time.monotonic() - started, seen)
     shutil.rmtree(work)
     _tell(progress, f"{params.arch} on {device_name(device)} ({precision})")
 
@@ -121,27 +93,6 @@ def _tell(progress: Progress, what: str) -> None:
         f"train: {what}, best of {len(progress.history)} epochs is {best.epoch}: "
         f"val loss {best.val_loss:.4f}, accuracy {best.val_accuracy:.4f}"
     )
-
-
-def _open(train: Path, val: Path) -> tuple[Packed, Packed]:
-    sides = Packed(train), Packed(val)
-    for folder, side in zip((train, val), sides, strict=True):
-        if not len(side.pixels):
-            raise DataError(f"{folder}: no images; add some, or give this side a larger share in split:")
-    if sides[0].contract != sides[1].contract:
-        raise DataError(f"{val}: packed otherwise than {train}; run `dvc repro -f pack`")
-    return sides
-
-
-def _network(packed: Packed, params: Params) -> Classifier:
-    torch.manual_seed(params.seed)
-    contract = packed.contract
-    n_classes, channels = len(contract.classes), contract.channels
-    net = build(params.arch, n_classes, channels, contract.size_px, params.arch_args, params.normalise)
-    mean, std = packed.channel_statistics()
-    net.mean.copy_(torch.from_numpy(mean))
-    net.std.copy_(torch.from_numpy(std))
-    return net
 
 
 def _trainer(
@@ -183,16 +134,3 @@ def _fit(trainer: Trainer, work: Path, live: Path) -> tuple[Progress, int]:
 
 def _lines(progress: Progress) -> str:
     return "".join(json.dumps(asdict(epoch)) + "\n" for epoch in progress.history)
-
-
-def _write_timing(path: Path, device: str, seconds: float, n_images: int) -> None:
-    found = {
-        "device": device_name(device),
-        "seconds": round(seconds, 3),
-        "images_per_second": round(n_images / seconds, 1),
-        "peak_memory_mib": round(peak_memory_mib(device), 1),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "requirements_lock": digest_file(LOCK) if LOCK.is_file() else "none",
-    }
-    write_json(path, found)

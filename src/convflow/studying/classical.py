@@ -7,9 +7,9 @@ import sklearn
 
 from convflow.baselines.fitting import fit_baseline
 from convflow.baselines.rows import Rows, Search
+from convflow.data.groups import group_numbers
 from convflow.data.packed import Packed
 from convflow.files import digest_folder, read_json
-from convflow.studying.groups import group_numbers
 from convflow.studying.jobs import Answer, Task
 
 _LIBRARIES = 2**29  # bytes

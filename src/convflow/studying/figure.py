@@ -1,27 +1,20 @@
 """One picture of the standings: a panel per protocol, a dot per split, the mean and its corrected interval.
 
-Drawn without pyplot, in the colours of Okabe and Ito; the same bytes for the same numbers.
+The same bytes for the same numbers.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from convflow.evaluation.drawing import BLUE, GREY, ORANGE, drawing, save
 from convflow.studying.scores import EVERYTHING
 
-_BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#8A8A8A"
-_STYLE: Any = {
-    "axes.edgecolor": "#555555", "axes.grid": True, "axes.axisbelow": True, "axes.spines.right": False,
-    "axes.spines.top": False, "axes.titlelocation": "left", "axes.titlesize": 11,
-    "figure.constrained_layout.use": True, "font.family": "DejaVu Sans", "font.size": 10,
-    "grid.color": "#E4E4E4", "grid.linewidth": 0.8, "legend.frameon": False, "savefig.dpi": 110,
-    "text.parse_math": False,
-}  # fmt: skip
+_STYLE = {"axes.titlesize": 11, "lines.linewidth": 1.5}
 
 Values = Mapping[str, Any]
 
@@ -35,12 +28,12 @@ def draw_standings(path: Path, found: Values, dots: Mapping[str, Mapping[str, Se
         dots: accuracy of each split, by protocol and model.
     """
     n_models = max(len(models) for models in dots.values())
-    with mpl.rc_context(_STYLE):
+    with drawing(_STYLE):
         figure = Figure(figsize=(4.8 * len(dots), 1.6 + 0.5 * n_models))
         panels = np.atleast_1d(figure.subplots(1, len(dots), sharex=True))
         for axes, (protocol, models) in zip(panels, dots.items(), strict=True):
             _panel(axes, protocol, found, models)
-        figure.savefig(path, metadata={"Software": None})
+        save(figure, path)
 
 
 def _ranking(found: Values) -> list[str]:
@@ -65,22 +58,22 @@ def _panel(axes: Axes, protocol: str, found: Values, dots: Mapping[str, Sequence
     for height, model in enumerate(models):
         line = lines[model]
         axes.plot(
-            100 * np.asarray(dots[model]), np.full(len(dots[model]), height), "|", color=_GREY, alpha=0.6
+            100 * np.asarray(dots[model]), np.full(len(dots[model]), height), "|", color=GREY, alpha=0.6
         )
         if line["low"] is not None:
-            axes.plot([100 * line["low"], 100 * line["high"]], [height, height], color=_BLUE, linewidth=3)
-        axes.plot([100 * line["mean"]], [height], "o", color=_BLUE)
+            axes.plot([100 * line["low"], 100 * line["high"]], [height, height], color=BLUE, linewidth=3)
+        axes.plot([100 * line["mean"]], [height], "o", color=BLUE)
     for published, dashes in zip(found["published"], ("--", "-.") * len(found["published"]), strict=False):
         if published["protocol"] == protocol:
             share = published["accuracy"]
             label = f"published {published['name']}, one split"
-            axes.axvline(100 * share, color=_ORANGE, linewidth=1.2, linestyle=dashes, label=label)
+            axes.axvline(100 * share, color=ORANGE, linewidth=1.2, linestyle=dashes, label=label)
     strongest = found["leaks"][0]["probe"]  # under the first protocol; the same line in every panel
     for probe in (
         line for line in found["leaks"] if (line["protocol"], line["probe"]) == (protocol, strongest)
     ):
         share, label = probe["accuracy"]["mean"], f"told from {strongest} alone"
-        axes.axvline(100 * share, color=_GREY, linewidth=1.2, linestyle=":", label=label)
+        axes.axvline(100 * share, color=GREY, linewidth=1.2, linestyle=":", label=label)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize=8)
     axes.set_yticks(range(len(models)), models)
     axes.set_ylim(-0.6, len(models) - 0.4)

@@ -24,7 +24,8 @@ from convflow.learning.devices import (
     pick_precision,
 )
 from convflow.learning.fitting import Recipe, Trainer
-from convflow.nets.registry import Classifier, build
+from convflow.learning.fresh import fresh_network
+from convflow.nets.registry import Classifier
 from convflow.studying.jobs import Answer, Indices, Task
 
 _BATCH = 256
@@ -63,12 +64,12 @@ def answer(task: Task) -> Answer:
         be_deterministic()
     parts = {side: Part(task.packed, rows) for side, rows in task.rows.items()}
     torch.manual_seed(task.seed)
-    net = _network(parts["train"], settings)
+    net = fresh_network(parts["train"], settings)
     trainer = _trainer(net, parts["train"], parts["val"], settings | {"seed": task.seed}, place)
     with one_line():
         progress = trainer.fit(lambda _: None, lambda _: None, None)
     # a fresh one, as a predictor would load it: the trained one still computes in training's precision
-    best = _network(parts["train"], settings)
+    best = fresh_network(parts["train"], settings)
     best.load_state_dict(progress.state["best"])
     prob_val_NK, prob_test_NK = (_ask(best, parts[side].pixels, place.device) for side in ("val", "test"))
     temperature = fit_temperature(parts["val"].labels, prob_val_NK.astype(np.float64))
@@ -96,22 +97,6 @@ def most_at_once(settings: dict[str, Any]) -> int | None:
 def memory(task: Task) -> int:
     """Torch, the pictures twice, and the feature maps of a batch."""
     return _TORCH + 2 * (task.packed / "pixels.npy").stat().st_size
-
-
-def _network(train: Part, settings: dict[str, Any]) -> Classifier:
-    contract = train.contract
-    net = build(
-        settings["arch"],
-        len(contract.classes),
-        contract.channels,
-        contract.size_px,
-        settings["arch_args"],
-        settings["normalise"],
-    )
-    mean, std = train.channel_statistics()
-    net.mean.copy_(torch.from_numpy(mean))
-    net.std.copy_(torch.from_numpy(std))
-    return net
 
 
 def _trainer(net: Classifier, train: Part, val: Part, settings: dict[str, Any], place: _Place) -> Trainer:

@@ -13,14 +13,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from convflow.data.groups import group_numbers
 from convflow.data.packed import Packed
-from convflow.errors import DataError, ParamsError
+from convflow.errors import DataError
 from convflow.files import digest_folder
-from convflow.learning.climbing import HEADS, RUNGS, Climbed, Plan, RungName, Side, Stand, climb
+from convflow.learning.climbing import Climbed, Plan, Side, Stand, climb
 from convflow.learning.devices import device_name
 from convflow.learning.embedded import Embedded
-from convflow.learning.probing import Search, Taught, Widths, last_depths
-from convflow.studying.groups import group_numbers
+from convflow.learning.planning import rungs_of, search_of
+from convflow.learning.probing import Taught, Widths
 from convflow.studying.jobs import Answer, Indices, Task
 
 ALL = "all"  # the side whose features the study keeps: each split picks its rows
@@ -106,22 +107,9 @@ def plan_of(task: Task, stages: list[int]) -> Plan:
     Raises:
         ParamsError: no rung that gives a head, or stages that were not kept.
     """
-    rungs: tuple[RungName, ...] = tuple(name for name in RUNGS if name in task.settings["rungs"])
-    if not set(rungs) & set(HEADS):
-        raise ParamsError(
-            f"folds.transfers.{task.name}.rungs: {list(rungs)} gives no head; add probe or views"
-        )
-    probe = task.settings["probe"]
-    depths = last_depths(stages)
-    if probe["depths"] != "auto":
-        depths = tuple(tuple(sorted(set(one))) for one in probe["depths"])
-    for one in depths:
-        if not set(one) <= set(stages):
-            raise ParamsError(
-                f"folds.transfers.{task.name}.probe.depths: {list(one)} is not among {stages}, "
-                "the stages whose features are kept; set it to auto"
-            )
-    search = Search(depths, tuple(sorted(probe["c"])), probe["folds"], task.seed, probe["unsure"])
+    place = f"folds.transfers.{task.name}"
+    rungs = rungs_of(task.settings["rungs"], place=place)
+    search = search_of(task.settings["probe"], stages, seed=task.seed, place=f"{place}.probe")
     return Plan(rungs, search, task.settings["keep_errors"])
 
 

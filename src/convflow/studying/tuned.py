@@ -3,30 +3,24 @@
 Shape letters: M images in test, K classes.
 """
 
-from dataclasses import fields
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convflow.data.packed import Packed
-from convflow.errors import ParamsError
 from convflow.learning.activations import Pictures
 from convflow.learning.assembling import ask, assemble
-from convflow.learning.augment import Augment
 from convflow.learning.climbing import Stand, climb
-from convflow.learning.devices import be_deterministic, device_name, one_line, pick_device
-from convflow.learning.embedded import About, Embedded
-from convflow.learning.embedding import Mode
+from convflow.learning.devices import device_name, one_line, pick_device
+from convflow.learning.embedded import Embedded
 from convflow.learning.pretrained import open_pretrained
-from convflow.learning.tuner import Place, Tuner
-from convflow.learning.tuning import Tuning, training_precision
+from convflow.learning.tuner import Tuner
+from convflow.learning.tuning_plan import check_blocks, place_of, tuning_of
 from convflow.nets.backbones import Trunk
 from convflow.studying import transferred
 from convflow.studying.jobs import Answer, Task
 
-WORK = Path(".convflow/tuning")
 _MAPS = 2**30  # bytes: the feature maps and gradients of a batch, and the weights
 
 
@@ -43,11 +37,14 @@ def answer(task: Task) -> Answer:
     about = features.about
     trunk = open_pretrained(about.source, about.wanted()).trunk
     sides = transferred.sides_of(task, features)
-    place = _place(task, about)
-    tuner = Tuner(trunk, sides, _tuning(task, len(trunk.stages)), place)
+    section, tune = f"folds.transfers.{task.name}.tune", task.settings["tune"]
+    place = place_of(tune, about, place=section)
+    tuning = tuning_of(tune, unsure=task.settings["probe"]["unsure"], seed=task.seed)
+    check_blocks(tuning, len(trunk.stages), place=section)
+    tuner = Tuner(trunk, sides, tuning, place)
     widths = transferred.widths_of(features)
     plan = transferred.plan_of(task, list(widths))
-    with one_line(_section(task)):
+    with one_line(section):
         climbed = climb(*sides, widths, plan, in_time=transferred.clock(), tuner=tuner)
         prob_MK = _asked(climbed.stand, task, features, trunk, place.device)
     epochs = [[len(run) for run in note.epochs] for note in climbed.notes if note.epochs]
@@ -72,31 +69,6 @@ def most_at_once(settings: dict[str, Any]) -> int | None:
 def memory(task: Task) -> int:
     """As of a frozen one, and a batch."""
     return transferred.memory(task) + _MAPS
-
-
-def _section(task: Task) -> str:
-    return f"folds.transfers.{task.name}.tune"
-
-
-def _place(task: Task, about: About) -> Place:
-    wanted = task.settings["tune"]
-    device = pick_device(wanted["device"], require_gpu=False, place=_section(task))
-    precision = training_precision(wanted["precision"], device, place=_section(task))
-    if wanted["deterministic"]:
-        be_deterministic()
-    return Place(device, precision, cast("Mode", about.mode), about.views, WORK)
-
-
-def _tuning(task: Task, n_stages: int) -> Tuning:
-    settings = task.settings["tune"]
-    blocks = None if settings["blocks"] == "all" else settings["blocks"]
-    if blocks is not None and blocks >= n_stages:
-        raise ParamsError(
-            f"{_section(task)}.blocks: {blocks} of {n_stages} stages; set it to all, or to less"
-        )
-    known = {field.name: settings[field.name] for field in fields(Tuning) if field.name in settings}
-    own = {"augment": Augment(**settings["augment"]), "unsure": task.settings["probe"]["unsure"]}
-    return Tuning(**known | own | {"blocks": blocks, "seed": task.seed})
 
 
 def _asked(stand: Stand, task: Task, features: Embedded, trunk: Trunk, device: str) -> NDArray[np.float32]:

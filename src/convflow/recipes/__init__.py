@@ -1,0 +1,1 @@
+"""Parts of params.yaml that more than one section has: a stage adds its own keys to them."""
