@@ -22,6 +22,7 @@ VERBS = {
     "predict": "classify images with a registered model or a model folder",
     "summary": "what the last run trained, and how good it is",
     "ui": "browse runs and models in MLflow",
+    "gc": "remove versions, runs and files of MLflow that nobody refers to any more",
     "follow": "show a running training live in MLflow",
     "environment": "print the settings that keep every tool quiet and inside the project",
 }
