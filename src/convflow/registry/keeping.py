@@ -58,6 +58,12 @@ class Logged:
     active: bool
 
 
+def marks(champions: Sequence[str]) -> dict[int, str]:
+    """Which versions the log of promotions asks to keep, of its champions in order: the last and the one before."""
+    said = ("champion of the log", "champion before")
+    return {int(number): why for number, why in zip(reversed(champions), said, strict=False)}
+
+
 def keep_versions(versions: Sequence[Version], marked: Mapping[int, str], keep: int) -> dict[int, str]:
     """Why each version that stays does so, the latest first: an alias, a mark, or one of the last `keep`."""
     latest = sorted((one.number for one in versions), reverse=True)

@@ -11,7 +11,8 @@ from convflow.params import load_section
 from convflow.registry.choice import registered_name
 from convflow.registry.door import open_door
 from convflow.registry.folders import Removed, clear_leavings
-from convflow.registry.keeping import Gc
+from convflow.registry.keeping import Gc, marks
+from convflow.registry.promotion_log import LOG, champions, read_log
 from convflow.registry.store import Store, Tracking, open_store
 
 PARAMS = Path("params.yaml")
@@ -29,19 +30,21 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         ParamsError: a number of versions that is none.
-        TrackingError: a store that cannot be opened or asked.
+        TrackingError: a store that cannot be opened or asked, or a log of promotions that is not whole.
     """
     if args.keep is not None and args.keep < 1:
         raise ParamsError(f"--keep {args.keep}: give a number from 1 on")
     keep = args.keep or load_section(PARAMS, "gc", Gc).keep
     store = open_store(load_section(PARAMS, "tracking", Tracking), Path.cwd())
-    told = _Told(registered_name(PARAMS), dry_run=args.dry_run, quiet=args.json)
+    name = registered_name(PARAMS)
+    marked = marks(champions(read_log(LOG), name))
+    told = _Told(name, dry_run=args.dry_run, quiet=args.json)
     if store.database is not None and not store.database.is_file():
         told.hear_all(clear_leavings(store, None, dry_run=args.dry_run))
         keeps, left = {}, []
     else:
         sweeping = open_door("sweeping")
-        wish = sweeping.Wish(told.name, keep, {}, args.dry_run)
+        wish = sweeping.Wish(name, keep, marked, args.dry_run)
         keeps, left = sweeping.sweep(store, wish, told.hear)
     told.end(keeps, left, store)
     return 0
@@ -81,8 +84,8 @@ class _Told:
             print(f"left: {line}")
         stay = ", ".join(f"{number} ({why})" for number, why in keeps.items())
         print(f"kept: {self.name} version {stay}" if stay else f"kept: no version of {self.name} is there")
-        done = "would go" if self._dry_run else "gone"
-        print(f"gc: {len(self._removed)} things {done} from {store.shown}, {_size(n_bytes)} freed")
+        done, freed = ("would go", "") if self._dry_run else ("gone", " freed")
+        print(f"gc: {len(self._removed)} things {done} from {store.shown}, {_size(n_bytes)}{freed}")
 
 
 def _size(n_bytes: int) -> str:
