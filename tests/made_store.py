@@ -1,4 +1,4 @@
-"""A small MLflow store in SQLite, as publish leaves it: runs, logged models and versions without a network."""
+"""A small MLflow store in SQLite, as publish leaves it: runs, models and versions without a network."""
 
 from dataclasses import dataclass
 from pathlib import Path

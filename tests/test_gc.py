@@ -245,9 +245,9 @@ def test_an_alias_given_meanwhile_stops_it(project: Path, monkeypatch: pytest.Mo
 
 def test_it_waits_for_a_publication(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening, "WAIT_S", 0.1)
-    with FileLock(project / ".mlflow.db.lock"):
-        with pytest.raises(TrackingError, match="held by another process"):
-            cli.run(["gc"])
+    held = FileLock(project / ".mlflow.db.lock")
+    with held, pytest.raises(TrackingError, match="held by another process"):
+        cli.run(["gc"])
     assert numbers(project) == [1, 2, 3]
 
 
