@@ -17,6 +17,7 @@ from pydantic import Field
 from convflow.errors import ParamsError
 from convflow.faults import find_faults, nearest
 from convflow.params import Section, read_params
+from convflow.registry.limits import Promote
 from convflow.registry.store import Tracking
 
 _STAGES = Path(__file__).parent / "stages"
@@ -121,7 +122,7 @@ def schemas(stages: tuple[str, ...]) -> dict[str, type[Section]]:
     """The schema of every section, by its name, in the order of the stages."""
     of_stages = {stage: schema_of(_STAGES / f"{stage}.py") for stage in stages}
     with_params = {stage: schema for stage, schema in of_stages.items() if schema is not None}
-    return {"data": Data, **with_params, "tracking": Tracking}
+    return {"data": Data, **with_params, "promote": Promote, "tracking": Tracking}
 
 
 def schema_of(source: Path) -> type[Section] | None:
