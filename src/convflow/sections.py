@@ -18,6 +18,7 @@ from convflow.errors import ParamsError
 from convflow.faults import find_faults, nearest
 from convflow.params import Section, read_params
 from convflow.registry.keeping import Gc
+from convflow.registry.limits import Promote
 from convflow.registry.store import Tracking
 
 _STAGES = Path(__file__).parent / "stages"
@@ -122,7 +123,7 @@ def schemas(stages: tuple[str, ...]) -> dict[str, type[Section]]:
     """The schema of every section, by its name, in the order of the stages."""
     of_stages = {stage: schema_of(_STAGES / f"{stage}.py") for stage in stages}
     with_params = {stage: schema for stage, schema in of_stages.items() if schema is not None}
-    return {"data": Data, **with_params, "tracking": Tracking, "gc": Gc}
+    return {"data": Data, **with_params, "promote": Promote, "tracking": Tracking, "gc": Gc}
 
 
 def schema_of(source: Path) -> type[Section] | None:

@@ -59,7 +59,7 @@ class Logged:
 
 
 def marks(champions: Sequence[str]) -> dict[int, str]:
-    """Which versions the log of promotions asks to keep, of its champions in order: the last and the one before."""
+    """Which versions the log of promotions asks to keep: of its champions the last and the one before."""
     said = ("champion of the log", "champion before")
     return {int(number): why for number, why in zip(reversed(champions), said, strict=False)}
 

@@ -54,6 +54,8 @@ def publish(store: Store, order: Order, proof: Proof) -> Published:
             found = state.published or publication.run()
             if not order.verdict.stands_in(found.tags):  # measured times may turn it round for the same model
                 publication.renew_verdict(found)
+            if not state.has_origin:
+                publication.renew_origin(found)
             for rival in state.missing:
                 publication.add(rival)
             if not found.has_alias:  # an earlier model is the latest again
@@ -110,6 +112,14 @@ class Publication:
         """Put the verdict as it is now to the run and the version that are there."""
         tags = self._order.verdict.tags()
         self._write_verdict(found.run_id)
+        write_tags(self._client, found.run_id, tags)
+        for name, value in tags.items():
+            self._client.set_model_version_tag(self._request.name, found.version, name, value)
+
+    def renew_origin(self, found: Published) -> None:
+        """Name the commit that what was published from changed files is in by now."""
+        was = f"{found.tags.get('convflow.git.commit')}, with changes"
+        tags = self._facts | {"convflow.git.published_from": was}
         write_tags(self._client, found.run_id, tags)
         for name, value in tags.items():
             self._client.set_model_version_tag(self._request.name, found.version, name, value)
