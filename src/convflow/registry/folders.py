@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from convflow.registry.scratch import is_alive
+from convflow.registry.scratch import alive
 from convflow.registry.store import Store, local_path
 
 _RUN, _MODEL = re.compile(r"[0-9a-f]{32}"), re.compile(r"m-[0-9a-f]{32}")
@@ -107,7 +107,7 @@ def _leavings(
 
 
 def _is_dead(pid: str) -> bool:
-    return pid.isdigit() and not is_alive(int(pid))
+    return pid.isdigit() and not alive(int(pid))
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -17,6 +17,7 @@ from convflow.registry.store import redact
 NONE = "none"
 UNKNOWN = "unknown"
 MAX_DIFF = 256 * 1024
+CUT = "\n... cut at "  # and of how many characters: the last line of a diff that is not whole
 _OF_TRAINING = ("device", "python", "torch", "requirements_lock")
 # Measured times stand in these, in some of them beside figures.
 _CLOCKS = ("reports/timing/", "reports/evaluation/", "reports/verdict.")
@@ -28,6 +29,8 @@ _ALL_THAT_COUNTS = (
     ":(top,exclude,glob)**/dvc.lock",
     ":(top,exclude,glob)**/promotions.jsonl",
 )
+# The memory of the split is kept whole (see source): a line per image would fill the diff.
+_NOT_IN_THE_DIFF = (":(top,exclude,glob)**/data/sides.csv",)
 
 
 @dataclass(frozen=True)
@@ -41,15 +44,16 @@ class GitState:
 
 def git_state(root: Path) -> GitState:
     """Look at the repository `root` lies in; dvc.lock and promotions.jsonl do not count as changes."""
-    commit = _git(root, "rev-parse", "--verify", "HEAD")
+    commit = ask_git(root, "rev-parse", "--verify", "HEAD")
     if commit is None:
         return GitState(NONE, NONE, "")
-    changes = _git(root, "status", "--porcelain", "--untracked-files=normal", *_ALL_THAT_COUNTS) or ""
+    changes = ask_git(root, "status", "--porcelain", "--untracked-files=normal", *_ALL_THAT_COUNTS) or ""
     if not changes.strip():
         return GitState(commit.strip(), "false", "")
-    diff = _git(root, "diff", "--no-color", "--no-ext-diff", "HEAD", *_ALL_THAT_COUNTS) or ""
+    asked = (*_ALL_THAT_COUNTS, *_NOT_IN_THE_DIFF)
+    diff = ask_git(root, "diff", "--no-color", "--no-ext-diff", "HEAD", *asked) or ""
     text = redact(f"{changes}\n{diff}")
-    cut = f"\n... cut at {MAX_DIFF:,} characters\n" if len(text) > MAX_DIFF else ""
+    cut = f"{CUT}{MAX_DIFF:,} characters\n" if len(text) > MAX_DIFF else ""
     return GitState(commit.strip(), "true", text[:MAX_DIFF] + cut)
 
 
@@ -121,7 +125,8 @@ def _timeless(stage: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _git(root: Path, *arguments: str) -> str | None:
+def ask_git(root: Path, *arguments: str) -> str | None:
+    """What git answers in the folder `root`; None where it fails or is not there."""
     command = ["git", "-C", str(root), "-c", "core.quotePath=false", *arguments]
     try:
         done = subprocess.run(

@@ -33,6 +33,7 @@ from convflow.registry.writing import (
     write_data,
     write_params,
     write_results,
+    write_source,
     write_tags,
     write_text,
 )
@@ -136,6 +137,7 @@ class Publication:
         write_params(self._client, run_id, self._order.params)
         write_results(self._client, run_id, self._evidence, self._model)
         more = write_data(self._client, run_id, self._evidence.splits, self._model)
+        write_source(self._client, run_id, self._evidence.splits)
         self._write_verdict(run_id)
         if self._git.diff:
             write_text(self._client, run_id, "git/changes.diff", self._git.diff)

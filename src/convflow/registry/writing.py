@@ -15,6 +15,7 @@ from convflow.files import digest_json, read_json
 from convflow.registry.key import Evidence
 from convflow.registry.record import flat_metrics, flat_params, read_history
 from convflow.registry.scratch import scratch_folder
+from convflow.registry.source import SOURCE, gather_source
 from convflow.tables import read_table, write_table
 
 MEMBERS = "data/members.parquet"  # in a run: path, SHA-256 and side of each image
@@ -75,6 +76,14 @@ def write_text(client: MlflowClient, run_id: str, name: str, text: str) -> None:
         path = Path(folder, Path(name).name)
         path.write_text(text, encoding="utf-8")
         client.log_artifact(run_id, str(path), str(Path(name).parent) if "/" in name else None)
+
+
+def write_source(client: MlflowClient, run_id: str, splits: Path) -> None:
+    """Log what the model can be made anew from: lock files, parameters, the side of each image."""
+    with scratch_folder(Path.cwd()) as folder:
+        gather_source(Path.cwd(), Path(folder))
+        client.log_artifacts(run_id, folder, SOURCE)
+    client.log_artifact(run_id, str(splits / "members.parquet"), "splits")
 
 
 def write_data(client: MlflowClient, run_id: str, splits: Path, name: str) -> dict[str, str]:
