@@ -43,10 +43,8 @@ def git_state(root: Path) -> GitState:
     changes = ask_git(root, "status", "--porcelain", "--untracked-files=normal", *_ALL_BUT_DVC_LOCK) or ""
     if not changes.strip():
         return GitState(commit.strip(), "false", "")
-    diff = (
-        ask_git(root, "diff", "--no-color", "--no-ext-diff", "HEAD", *_ALL_BUT_DVC_LOCK, *_NOT_IN_THE_DIFF)
-        or ""
-    )
+    wanted = (*_ALL_BUT_DVC_LOCK, *_NOT_IN_THE_DIFF)
+    diff = ask_git(root, "diff", "--no-color", "--no-ext-diff", "HEAD", *wanted) or ""
     text = redact(f"{changes}\n{diff}")
     cut = f"{CUT}{MAX_DIFF:,} characters\n" if len(text) > MAX_DIFF else ""
     return GitState(commit.strip(), "true", text[:MAX_DIFF] + cut)
