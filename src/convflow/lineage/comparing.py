@@ -1,4 +1,4 @@
-"""Two versions side by side: figures, settings, data, cost, and the paired difference; for people and scripts."""
+"""Two versions side by side: figures, settings, data, cost, the paired difference; for people and scripts."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -95,7 +95,8 @@ def _told(paired: Paired) -> dict[str, Any]:
         },
         "intervals": paired.about,
         "mcnemar": paired.test and {
-            "only_a_right": paired.test.only_ours, "only_b_right": paired.test.only_theirs, "p": paired.test.p,
+            "only_a_right": paired.test.only_ours, "only_b_right": paired.test.only_theirs,
+            "p": paired.test.p,
         },
         "why_not": paired.why_not or None,
     }  # fmt: skip
@@ -137,12 +138,12 @@ def _points(apart: Difference) -> str:
 
 def lines(found: Mapping[str, Any], heads: tuple[str, str]) -> list[str]:
     """What `compare` found, in two columns; `heads` name the versions."""
-    rows = [("", *heads)]
+    rows: list[tuple[str, ...]] = [("", *heads)]
     rows += [(TITLES[name], *map(_cell, both)) for name, both in found["metrics"].items()]
     rows += _cost_rows(found["cost"])
     rows += [
-        (name, short(pair[0]), "the same" if pair[0] == pair[1] else short(pair[1]))
-        for name, pair in found["digests"].items()
+        (name, short(first), "the same" if first and first == second else short(second))
+        for name, (first, second) in found["digests"].items()
     ]
     rows += [("verdict", *(str(one["verdict"]) for one in found["versions"]))]
     rows += [(key, *("-" if one is None else one for one in both)) for key, both in found["params"].items()]
@@ -160,7 +161,8 @@ def _cell(entry: Mapping[str, Any] | None) -> str:
 def _cost_rows(cost: Mapping[str, Sequence[Any]]) -> list[tuple[str, str, str]]:
     titles = {
         "size_bytes": ("size", "{}B"), "n_parameters": ("parameters", "{}"), "fit_seconds": ("fit", "{} s"),
-        "latency_ms_1": ("latency, one by one", "{} ms"), "latency_ms_64": ("latency of 64 at once", "{} ms each"),
+        "latency_ms_1": ("latency, one by one", "{} ms"),
+        "latency_ms_64": ("latency, 64 at once", "{} ms each"),
     }  # fmt: skip
     rows = []
     for name, (title, form) in titles.items():
@@ -185,7 +187,8 @@ def _paired_lines(found: Mapping[str, Any], heads: tuple[str, str]) -> list[str]
         out.append(f"  {TITLES[name]:<{max(map(len, TITLES.values()))}}  {apart['value']:+.4f} {ends}")
     test = paired["mcnemar"]
     out.append(
-        f"  right by one alone: {test['only_a_right']} and {test['only_b_right']}, McNemar's p {test['p']:.3g}"
+        f"  right by one alone: {test['only_a_right']} and {test['only_b_right']}, "
+        f"McNemar's p {test['p']:.3g}"
     )
     if warning := paired["intervals"].get("warning"):
         out.append(f"  warning: {warning}")

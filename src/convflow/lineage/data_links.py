@@ -86,7 +86,7 @@ def raw_link(version: Version, root: Path, cache: Path | None) -> Link:
 
 
 def raw_record(version: Version, root: Path) -> Mapping[str, Any] | None:
-    """What dvc.lock says of the folder of raw pictures: path, md5, size, nfiles; None where it says nothing."""
+    """What dvc.lock says of the folder of raw pictures: path, md5, size, nfiles; None if it says nothing."""
     tree = version.settings() or {}
     wanted = (tree.get("data") or {}).get("root")
     if not isinstance(wanted, str):

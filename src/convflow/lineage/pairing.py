@@ -87,12 +87,12 @@ def ahead(metric: str, apart: Difference) -> int:
 
 
 def _measured(entrants: list[Entrant], draws: Resampling) -> tuple[dict[str, Difference], McNemar]:
-    seen = measure_all(entrants, draws)
-    apart = differences(*seen, draws.n_units)
+    ours, theirs = measure_all(entrants, draws)
+    apart = differences(ours, theirs, draws.n_units)
     right = [one.case.label_N == one.case.decided for one in entrants]
     # of a metric that the common images leave undefined there is nothing to tell
     told = {name: apart[name] for name in SCALARS if np.isfinite(apart[name].value)}
-    return told, mcnemar(*right)
+    return told, mcnemar(right[0], right[1])
 
 
 def _common(ours: Side, theirs: Side) -> tuple[list[int], list[int], int]:

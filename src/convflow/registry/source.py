@@ -1,4 +1,4 @@
-"""What, beside the commit, a version was made by: files kept under `source/` of its run, to make it anew from."""
+"""What, beside the commit, a version was made by: files kept under `source/` of its run."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ KEPT = (LOCK, PARAMS, PACKAGES, SIDES)
 
 
 def gather_source(root: Path, folder: Path) -> None:
-    """Copy what is kept of the project at `root` to `folder`, without passwords; what is not there is left out."""
+    """Copy what is kept of the project at `root` to `folder`, without passwords; less what is not there."""
     for name in KEPT:
         if (root / name).is_file():
             text = (root / name).read_bytes().decode("utf-8", errors="replace")
