@@ -129,6 +129,7 @@ class Blessing:
         uri = f"models:/{version.name}/{version.number}"
         folder = self._scratch / place
         folder.mkdir(exist_ok=True)
+        mlflow.set_registry_uri(self._store.uri)
         try:
             mlflow.artifacts.download_artifacts(
                 artifact_uri=uri, dst_path=str(folder), tracking_uri=self._store.uri
