@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "registry.md"
 BEGIN, END = "<!-- begin of the transcript: python docs/registry.py -->", "<!-- end of the transcript -->"
 # Quick settings, so that each version takes seconds: a small network, the commonest class to beat.
-QUICK = [
+QUICK = (
     "features.packed_px=16",
     "train.packed_px=16",
     "train.arch_args.width=16",
@@ -33,7 +33,7 @@ QUICK = [
     "finetune.models=[]",
     "evaluate.models=[cnn,majority]",
     "evaluate.candidate=cnn",
-]
+)
 _INIT = " \\\n    ".join(["convflow init data/raw/digits", *(f"--set {one}" for one in QUICK)])
 
 
@@ -148,7 +148,7 @@ def run(project: Path, command: str) -> tuple[int, list[str]]:
     environ = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environ |= {"PATH": path, "USER": "ada", "LOGNAME": "ada"}
-    environ |= {"DVC_SITE_CACHE_DIR": str(project / ".dvc/tmp/site"), "COLUMNS": "110"}
+    environ |= {"DVC_SITE_CACHE_DIR": str(project / ".dvc/tmp/site"), "PYTHONPATH": str(project / "src")}
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", command],
         cwd=project, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
