@@ -97,9 +97,8 @@ def _agree_columns(name: str, before: pa.Table, after: pa.Table, tolerance: floa
     worst = int(apart_N.argmax())
     if not apart_N[worst] <= tolerance:
         first = int(np.flatnonzero(~(apart_N <= tolerance))[0])
-        return Agreement(
-            "different", float(apart_N[worst]), _cell(before, first, name, ours[first], theirs[first])
-        )
+        largest = float(apart_N[worst]) if np.isfinite(apart_N[worst]) else None
+        return Agreement("different", largest, _cell(before, first, name, ours[first], theirs[first]))
     return Agreement("within", float(apart_N[worst]), _cell(before, worst, name, ours[worst], theirs[worst]))
 
 
