@@ -1,4 +1,4 @@
-"""Write the transcript in docs/registry.md: the registry's verbs, really run on the digits, with their output.
+"""Write the transcript in docs/registry.md: the registry's verbs, run on the digits.
 
     python docs/registry.py             # writes the page anew: some 5 minutes on 2 cores
     python docs/registry.py --print     # prints the transcript, and leaves the page alone

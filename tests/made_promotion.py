@@ -77,7 +77,9 @@ def pack(root: Path, side: str, first: int, n_images: int) -> None:
     np.save(folder / "weights.npy", np.ones(n_images, np.float32))
     write_contract(folder / "contract.json", Contract(CLASSES, SIDE, 1, "stretch"))
     names = [f"a b/{first + n}.png" for n in range(n_images)]
-    write_table(folder / "rows.parquet", pa.table({"path": names, "sha256": names, "brightness_mean": grey_N}))
+    write_table(
+        folder / "rows.parquet", pa.table({"path": names, "sha256": names, "brightness_mean": grey_N})
+    )
 
 
 def write_members(root: Path, **sides: list[str]) -> None:
@@ -104,7 +106,11 @@ def write_model(root: Path, scale: float, accepted: bool = True) -> None:
         names += [f"a b/{first + n}.png" for n in range(len(pixels))]
         prob.append(predictor(folder).predict_proba(pixels))
     prob_NK = np.concatenate(prob)
-    answers = {"path": names, "sha256": names, **{f"p_{name}": prob_NK[:, k] for k, name in enumerate(CLASSES)}}
+    answers = {
+        "path": names,
+        "sha256": names,
+        **{f"p_{name}": prob_NK[:, k] for k, name in enumerate(CLASSES)},
+    }
     write_table(root / "predictions/cnn.parquet", pa.table(answers))
     point = {"criterion": "f1", "positive": "good", "threshold": POINT, "value_on_val": None}
     accuracy = {"value": 0.9, "low": 0.85, "high": 0.94}

@@ -20,6 +20,7 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from convflow import cli
 from convflow.errors import ParamsError, TrackingError
 from convflow.registry import folders, opening, sweeping
+from convflow.registry.acts import HEAD
 from convflow.registry.folders import own_folder
 from convflow.registry.keeping import DAY_MS
 from convflow.registry.ledger import KEY_TAG, LIVE_TAG
@@ -149,6 +150,11 @@ def test_an_alias_and_the_champion_before_stay_with_all_they_refer_to(
     lines = gc(capsys)
     assert "kept: cells version 3 (champion of the log), 2 (champion before), 1 (shadow)" in lines
     assert names(project) == sorted([*STAYS, "cnn", "cnn", "svm"])
+    client(project).set_registered_model_tag("cells", HEAD, "f" * 64)  # an act that the file here lacks
+    with pytest.raises(
+        TrackingError, match=r"^promotions.jsonl: the newest act in the registry .* is missing"
+    ):
+        cli.run(["gc"])
     Path("promotions.jsonl").write_text("no log\n")
     with pytest.raises(TrackingError, match=r"^promotions.jsonl:1: this line is not as it was written"):
         cli.run(["gc"])

@@ -44,7 +44,9 @@ def test_the_judgement(quality, mechanics, forced, promoted, sentence):
 
 
 def test_the_judgement_of_a_rollback():
-    assert judge_rollback("2", "3", [MECHANICS], " ").sentence == "version 2 is champion again after version 3"
+    assert (
+        judge_rollback("2", "3", [MECHANICS], " ").sentence == "version 2 is champion again after version 3"
+    )
     assert not judge_rollback("2", "3", [BROKEN], "smoke").promoted
 
 
@@ -199,7 +201,9 @@ def test_parts_are_compared_pairwise_and_one_group_by_its_images():
     theirs_N = rng.random(120) < 0.9
     ours_N = theirs_N.copy()
     ours_N[:30] = False  # a whole group is lost
-    found = rematch(said(label_N, ours_N), said(label_N, theirs_N), side(label_N, groups), "accuracy", n_draws=400)
+    found = rematch(
+        said(label_N, ours_N), said(label_N, theirs_N), side(label_N, groups), "accuracy", n_draws=400
+    )
     assert [part.name for part in found.slices] == ["group 0", "group 1", "group 2", "group 3"]
     lost, *same = found.slices
     assert lost.ours == 0.0

@@ -311,7 +311,9 @@ def test_of_two_promoters_at_once_one_wins_and_the_other_is_told(
     assert (winner[1], loser[1]) == ("promoted", "already" if versions[0] == versions[1] else "refused")
     assert champion(project) == winner[0]
     assert [one.version for one in read_log(LOG)] == [winner[0]]
-    assert loser[2] == [] or loser[2][0].startswith(f"version {winner[0]} became champion meanwhile (by ann, ")
+    assert loser[2] == [] or loser[2][0].startswith(
+        f"version {winner[0]} became champion meanwhile (by ann, "
+    )
 
 
 def test_the_verbs_say_it_line_by_line_or_as_json(
@@ -336,7 +338,15 @@ def test_the_verbs_say_it_line_by_line_or_as_json(
     capsys.readouterr()
     assert cli.run(["history"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["version", "registered", "model", "verdict", "accuracy", "aliases", "champion"]
+    assert lines[0].split() == [
+        "version",
+        "registered",
+        "model",
+        "verdict",
+        "accuracy",
+        "aliases",
+        "champion",
+    ]
     assert "cnn    accepted  0.900 [0.850, 0.940]  champion    rolled back to 20" in lines[1]
     assert lines[-1] == "3 acts in the log, its chain holds"
     assert lines[-2].endswith("  version 1 rolled back to after version 2, by ann: smoke")
@@ -353,7 +363,10 @@ def test_the_verbs_say_it_line_by_line_or_as_json(
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["promote", "9"], r"^cells version 9: no such version in sqlite:///mlflow.db; see `convflow history`$"),
+        (
+            ["promote", "9"],
+            r"^cells version 9: no such version in sqlite:///mlflow.db; see `convflow history`$",
+        ),
         (["promote", "best"], r"^cells: no version has the alias 'best' \(aliases: challenger\); see"),
         (["promote", " "], r"^the version is empty; give a number or an alias"),
         (["promote", "1", "--force"], r'^--force: say why; add --reason "..."$'),
@@ -369,6 +382,8 @@ def test_what_is_asked_wrongly_is_one_line(project: Path, arguments: list[str], 
 @pytest.mark.parametrize("verb", ["promote", "rollback", "history"])
 def test_without_a_store_none_is_made(project: Path, verb: str) -> None:
     (project / "mlflow.db").unlink()
-    with pytest.raises(TrackingError, match=r"^sqlite:///mlflow.db: nothing is there yet; run `convflow repro`"):
+    with pytest.raises(
+        TrackingError, match=r"^sqlite:///mlflow.db: nothing is there yet; run `convflow repro`"
+    ):
         cli.run([verb])
     assert not (project / "mlflow.db").exists()

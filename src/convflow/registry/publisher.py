@@ -108,6 +108,7 @@ class Publication:
     def add(self, rival: Rival) -> None:
         """Write the run of another model of the leaderboard."""
         write_rival(self._client, self._experiment, rival, self._about(rival.name))
+        retire_live(self._client, self._experiment, rival.name)
 
     def renew_verdict(self, found: Published) -> None:
         """Put the verdict as it is now to the run and the version that are there."""

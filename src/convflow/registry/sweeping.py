@@ -16,6 +16,7 @@ from mlflow.exceptions import MlflowException
 
 from convflow.errors import TrackingError
 from convflow.registry import folders, rest
+from convflow.registry.acts import Acts
 from convflow.registry.folders import Removed
 from convflow.registry.inventory import Inventory
 from convflow.registry.keeping import (
@@ -23,20 +24,21 @@ from convflow.registry.keeping import (
     Run,
     Version,
     keep_versions,
+    marks,
     unneeded_models,
     unneeded_runs,
 )
 from convflow.registry.ledger import known_ids
 from convflow.registry.opening import connect, only_one
+from convflow.registry.promotion_log import champions
 from convflow.registry.store import Store, local_path
 
 
 class Wish(NamedTuple):
-    """What is asked for: how many versions of `name` stay, besides those in `marked` with the reason."""
+    """What is asked for: how many versions of `name` stay, besides champions and those with an alias."""
 
     name: str
     keep: int
-    marked: dict[int, str]
     dry_run: bool
 
 
@@ -51,7 +53,8 @@ def sweep(store: Store, wish: Wish, tell: Callable[[Removed], None]) -> Report:
     """Remove what nobody refers to and `tell` of each thing; a dry run tells the same and changes nothing.
 
     Raises:
-        TrackingError: the store cannot be opened or asked, or an alias has been moved meanwhile.
+        TrackingError: the store cannot be opened or asked, an alias has been moved meanwhile, or the log of
+            promotions is not whole.
     """
     if store.is_server:
         rest.find(store.uri, "-", ("-", "-"), "-")  # raises at once when nothing answers
@@ -81,7 +84,8 @@ class _Broom:
         self._runs = self._there.runs()
         self._versions = self._there.versions()
         mine = [one for one in self._versions if one.name == wish.name]
-        self.keeps = keep_versions(mine, wish.marked, wish.keep)
+        log = Acts(client, store, wish.name).entries() if mine else []
+        self.keeps = keep_versions(mine, marks(champions(log, wish.name)), wish.keep)
         self._go = [one for one in mine if one.number not in self.keeps]
         self._stay = [one for one in self._versions if one not in self._go]
         self._elsewhere: list[str] = []

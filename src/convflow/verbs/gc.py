@@ -11,8 +11,7 @@ from convflow.params import load_section
 from convflow.registry.choice import registered_name
 from convflow.registry.door import open_door
 from convflow.registry.folders import Removed, clear_leavings
-from convflow.registry.keeping import Gc, marks
-from convflow.registry.promotion_log import LOG, champions, read_log
+from convflow.registry.keeping import Gc
 from convflow.registry.store import Store, Tracking, open_store
 
 PARAMS = Path("params.yaml")
@@ -37,14 +36,13 @@ def run(args: argparse.Namespace) -> int:
     keep = args.keep or load_section(PARAMS, "gc", Gc).keep
     store = open_store(load_section(PARAMS, "tracking", Tracking), Path.cwd())
     name = registered_name(PARAMS)
-    marked = marks(champions(read_log(LOG), name))
     told = _Told(name, dry_run=args.dry_run, quiet=args.json)
     if store.database is not None and not store.database.is_file():
         told.hear_all(clear_leavings(store, None, dry_run=args.dry_run))
         keeps, left = {}, []
     else:
         sweeping = open_door("sweeping")
-        wish = sweeping.Wish(name, keep, marked, args.dry_run)
+        wish = sweeping.Wish(name, keep, args.dry_run)
         keeps, left = sweeping.sweep(store, wish, told.hear)
     told.end(keeps, left, store)
     return 0
