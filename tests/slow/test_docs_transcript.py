@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 
 def shape(lines: list[str]) -> list[str]:
-    """The lines without figures, which another processor may round otherwise, and without the width of columns."""
+    """The lines without figures, which another processor may round otherwise, and without columns' widths."""
     plain = [re.sub(r"[-+]?\d[\d.,]*(e[-+]?\d+)?", "#", line) for line in lines]
     return [re.sub(r"[ -]{2,}", " ", line) for line in plain]
 
