@@ -1,15 +1,18 @@
-"""A finished project in little whose versions can be compared: grey pictures, and models that find a threshold.
+"""A finished project in little whose versions can be compared: grey pictures, models that find a threshold.
 
-A picture is "good" where its grey is at least 128. A model of scale s says good from grey 63.75 / s on: 0.5 is
-always right, and others are wrong for the greys between.
+A picture is "good" where its grey is at least 128. A model of scale s says good from grey 63.75 / s on: 0.5
+is always right, and others are wrong for the greys between.
 """
 
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import yaml
+from sqlalchemy import Engine, event
 
 from convflow.data.packed import Contract, write_contract
 from convflow.files import digest_file, read_json, write_json, write_text
@@ -21,8 +24,8 @@ from made_project import CLASSES, PARAMS, POINT, SIDE, STAND_IN, make_project
 
 N_IMAGES = 120
 LIMITS = Promote(
-    metric="balanced_accuracy", margin=0.0, max_class_drop=0.05, max_slice_drop=0.1, min_slice=20, min_rows=50,
-    allow_dirty=False, tolerance=1e-5, check_images=4, max_load_s=60.0, max_size_mb=100.0,
+    metric="balanced_accuracy", margin=0.0, max_class_drop=0.05, max_slice_drop=0.1, min_slice=20,
+    min_rows=50, allow_dirty=False, tolerance=1e-5, check_images=4, max_load_s=60.0, max_size_mb=100.0,
 )  # fmt: skip
 ACCEPTED = {"accepted": True, "sentence": "cnn is accepted: all 3 rules hold", "rules": []}
 _MADE: dict = {}
@@ -60,7 +63,7 @@ def make(root: Path) -> Path:
     write_members(root)
     write_model(root, 0.4)
     write_text(root / ".gitignore", "*\n!params.yaml\n!.gitignore\n")
-    text = PARAMS.replace("1.0e-4", "1.0e-4") + yaml.safe_dump({"promote": LIMITS.model_dump()})
+    text = PARAMS + yaml.safe_dump({"promote": LIMITS.model_dump()})
     write_text(root / "params.yaml", text)
     git(root, "init", "-q")
     commit(root)
@@ -77,7 +80,9 @@ def pack(root: Path, side: str, first: int, n_images: int) -> None:
     np.save(folder / "weights.npy", np.ones(n_images, np.float32))
     write_contract(folder / "contract.json", Contract(CLASSES, SIDE, 1, "stretch"))
     names = [f"a b/{first + n}.png" for n in range(n_images)]
-    write_table(folder / "rows.parquet", pa.table({"path": names, "sha256": names, "brightness_mean": grey_N}))
+    write_table(
+        folder / "rows.parquet", pa.table({"path": names, "sha256": names, "brightness_mean": grey_N})
+    )
 
 
 def write_members(root: Path, **sides: list[str]) -> None:
@@ -104,7 +109,11 @@ def write_model(root: Path, scale: float, accepted: bool = True) -> None:
         names += [f"a b/{first + n}.png" for n in range(len(pixels))]
         prob.append(predictor(folder).predict_proba(pixels))
     prob_NK = np.concatenate(prob)
-    answers = {"path": names, "sha256": names, **{f"p_{name}": prob_NK[:, k] for k, name in enumerate(CLASSES)}}
+    answers = {
+        "path": names,
+        "sha256": names,
+        **{f"p_{name}": prob_NK[:, k] for k, name in enumerate(CLASSES)},
+    }
     write_table(root / "predictions/cnn.parquet", pa.table(answers))
     point = {"criterion": "f1", "positive": "good", "threshold": POINT, "value_on_val": None}
     accuracy = {"value": 0.9, "low": 0.85, "high": 0.94}
@@ -131,6 +140,20 @@ def house(root: Path, limits: Promote = LIMITS, ask: type = Quiet, uri: str = "s
     """What an act needs."""
     tracking = Tracking(uri=uri, artifacts="mlartifacts", experiment="tests", live=False)
     return promotion.House(open_store(tracking, root, {}), "cells", "challenger", limits, None, ask=ask)
+
+
+@contextmanager
+def unsynced() -> Iterator[None]:
+    """SQLite does not wait for the disk: a killed process loses nothing by it, only a power cut would."""
+
+    def hurry(link, _) -> None:
+        link.execute("PRAGMA synchronous = OFF")
+
+    event.listen(Engine, "connect", hurry)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "connect", hurry)
 
 
 def git(root: Path, *arguments: str) -> None:

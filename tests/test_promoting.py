@@ -23,7 +23,10 @@ NOT = Rule("classes", None, None, None, "not asked")
     [
         ([OK, NOT], [MECHANICS], False, True, "version 3 is promoted: all 2 rules hold"),
         ([OK, BAD], [MECHANICS], False, False, "version 3 is refused by 1 of 3 rules (better)"),
-        ([BAD, BAD], [BROKEN], False, False, "version 3 is refused by 3 of 3 rules (better, better, answers)"),
+        (
+            [BAD, BAD], [BROKEN], False, False,
+            "version 3 is refused by 3 of 3 rules (better, better, answers)",
+        ),
         (
             [OK, BAD], [MECHANICS], True, True,
             "version 3 is promoted by force against 1 of 3 rules (better): the fair",
@@ -44,7 +47,9 @@ def test_the_judgement(quality, mechanics, forced, promoted, sentence):
 
 
 def test_the_judgement_of_a_rollback():
-    assert judge_rollback("2", "3", [MECHANICS], " ").sentence == "version 2 is champion again after version 3"
+    assert (
+        judge_rollback("2", "3", [MECHANICS], " ").sentence == "version 2 is champion again after version 3"
+    )
     assert not judge_rollback("2", "3", [BROKEN], "smoke").promoted
 
 
@@ -53,7 +58,10 @@ def apart(value, low, high, metric="balanced_accuracy"):
 
 
 RULES = [
-    (promoting.verdict("accepted", "all 7 rules hold", None), True, "decide says accepted (all 7 rules hold)"),
+    (
+        promoting.verdict("accepted", "all 7 rules hold", None), True,
+        "decide says accepted (all 7 rules hold)",
+    ),
     (
         promoting.verdict("accepted", "all 7 rules hold", "the leak probe has tripped (x); waived: known"), True,
         "decide says accepted (all 7 rules hold); though the leak probe has tripped (x); waived: known",
@@ -68,7 +76,10 @@ RULES = [
         promoting.evidence(["a", "b"]), False,
         "the version lacks a, b; run `convflow repro` to publish it anew",
     ),
-    (promoting.clean("false", "a" * 40, allow=False), True, "published from commit aaaaaaaaaaaa, nothing changed"),
+    (
+        promoting.clean("false", "a" * 40, allow=False), True,
+        "published from commit aaaaaaaaaaaa, nothing changed",
+    ),
     (
         promoting.clean("true", "a", allow=False), False,
         "published from files that git does not have; commit, then run `convflow repro`, or set "
@@ -101,7 +112,8 @@ RULES = [
     (promoting.common_rows(90, 0, 50, None), True, "both answered 90 test images"),
     (
         promoting.common_rows(40, 60, 50, None), False,
-        "both answered 40 test images, 60 left out that one of them had in train or val; promote.min_rows wants 50",
+        "both answered 40 test images, 60 left out that one of them had in train or val; "
+        "promote.min_rows wants 50",
     ),
     (
         promoting.common_rows(0, 0, 50, "a.png: gone"), False,
@@ -109,31 +121,37 @@ RULES = [
     ),
     (
         promoting.better(apart(0.05, 0.01, 0.09), 0.0, "2"), True,
-        "balanced accuracy 0.950 against 0.900 of champion version 2: +5.0 [+1.0, +9.0] points; the interval has "
+        "balanced accuracy 0.950 against 0.900 of champion version 2: +5.0 [+1.0, +9.0] points; the "
+        "interval has "
         "to lie above 0",
     ),
     (
         promoting.better(apart(0.0, 0.0, 0.0), 0.0, "2"), False,  # a tie
-        "balanced accuracy 0.900 against 0.900 of champion version 2: +0.0 [+0.0, +0.0] points; the interval has "
+        "balanced accuracy 0.900 against 0.900 of champion version 2: +0.0 [+0.0, +0.0] points; the "
+        "interval has "
         "to lie above 0",
     ),
     (
         promoting.better(apart(0.01, -0.01, 0.03), 0.0, "2"), False,
-        "balanced accuracy 0.910 against 0.900 of champion version 2: +1.0 [-1.0, +3.0] points; the interval has "
+        "balanced accuracy 0.910 against 0.900 of champion version 2: +1.0 [-1.0, +3.0] points; the "
+        "interval has "
         "to lie above 0",
     ),
     (
         promoting.better(apart(0.01, -0.01, 0.03), 0.02, "2"), True,
-        "balanced accuracy 0.910 against 0.900 of champion version 2: +1.0 [-1.0, +3.0] points; the interval has "
+        "balanced accuracy 0.910 against 0.900 of champion version 2: +1.0 [-1.0, +3.0] points; the "
+        "interval has "
         "to lie above -2",
     ),
     (
         promoting.better(apart(0.05, None, None), 0.0, "2"), False,
-        "balanced accuracy 0.950 against 0.900 of champion version 2: no paired interval (one group or image)",
+        "balanced accuracy 0.950 against 0.900 of champion version 2: no paired interval (one group "
+        "or image)",
     ),
     (
         promoting.better(apart(-0.1, -0.2, -0.05, "log_loss"), 0.0, "2"), True,
-        "log loss 0.800 against 0.900 of champion version 2: +0.1000 [+0.0500, +0.2000]; the interval has to lie "
+        "log loss 0.800 against 0.900 of champion version 2: +0.1000 [+0.0500, +0.2000]; the "
+        "interval has to lie "
         "above 0",
     ),
     (
@@ -148,7 +166,8 @@ RULES = [
     ),
     (
         promoting.no_fall("class", [apart(-0.3, -0.5, 0, "b"), apart(-0.2, -0.3, -0.1, "a")], 0.05, 1), False,
-        "a (100 images): 0.900 -> 0.700, -20.0 [-30.0, -10.0] points; more than 5 points is refused where the "
+        "a (100 images): 0.900 -> 0.700, -20.0 [-30.0, -10.0] points; more than 5 points is refused "
+        "where the "
         "interval lies below 0",
     ),
     (
@@ -199,7 +218,9 @@ def test_parts_are_compared_pairwise_and_one_group_by_its_images():
     theirs_N = rng.random(120) < 0.9
     ours_N = theirs_N.copy()
     ours_N[:30] = False  # a whole group is lost
-    found = rematch(said(label_N, ours_N), said(label_N, theirs_N), side(label_N, groups), "accuracy", n_draws=400)
+    found = rematch(
+        said(label_N, ours_N), said(label_N, theirs_N), side(label_N, groups), "accuracy", n_draws=400
+    )
     assert [part.name for part in found.slices] == ["group 0", "group 1", "group 2", "group 3"]
     lost, *same = found.slices
     assert lost.ours == 0.0
