@@ -63,7 +63,8 @@ RULES = [
         "decide says accepted (all 7 rules hold)",
     ),
     (
-        promoting.verdict("accepted", "all 7 rules hold", "the leak probe has tripped (x); waived: known"), True,
+        promoting.verdict("accepted", "all 7 rules hold", "the leak probe has tripped (x); waived: known"),
+        True,
         "decide says accepted (all 7 rules hold); though the leak probe has tripped (x); waived: known",
     ),
     (promoting.verdict("refused", "1 fails", None), False, "decide says refused (1 fails)"),

@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from test_registry_for_real import server  # noqa: F401  a fixture
 
 from convflow.registry import acts, promotion, publisher
+from convflow.registry.past import look_back
 from convflow.registry.promotion_log import LOG, champions, check_head, read_log
 from convflow.registry.resolve import resolve
 from convflow.stages import publish
@@ -156,3 +158,29 @@ def test_publish_killed_at_any_moment(
         assert [status for _, status in runs] == ["FINISHED"] * 3
         assert sorted(number for number, _ in versions) == ["1", "2", "3"]
         assert aliases == {"champion": "1", "challenger": "3"}
+
+
+def test_on_a_server_all_is_the_same(
+    template: Path,
+    tmp_path: Path,
+    server: str,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    root = make(tmp_path / "project")
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    patch_all(monkeypatch)
+    monkeypatch.setattr(publish, "Proof", Unasked)
+    run_stage()
+    write_model(root, 0.5)
+    run_stage()
+    there = house(root, uri=server)
+    assert promotion.promote(there, Wish("1")).sentence == "version 1 is promoted: all 6 rules hold"
+    found = promotion.promote(there, Wish())
+    assert (found.status, found.previous) == ("promoted", "1")
+    assert promotion.rollback(there, "smoke").version == "1"
+    told = [
+        (one["version"], one["aliases"], len(one["acts"])) for one in look_back(there.store, "cells").versions
+    ]
+    assert told == [("1", ["champion"], 2), ("2", ["challenger"], 1)]
