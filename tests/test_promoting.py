@@ -63,7 +63,8 @@ RULES = [
         "decide says accepted (all 7 rules hold)",
     ),
     (
-        promoting.verdict("accepted", "all 7 rules hold", "the leak probe has tripped (x); waived: known"), True,
+        promoting.verdict("accepted", "all 7 rules hold", "the leak probe has tripped (x); waived: known"),
+        True,
         "decide says accepted (all 7 rules hold); though the leak probe has tripped (x); waived: known",
     ),
     (promoting.verdict("refused", "1 fails", None), False, "decide says refused (1 fails)"),
@@ -253,7 +254,7 @@ def promoted(seed, n_groups, gain=0.0):
     return all(rule.passed is not False for rule in rules)
 
 
-@pytest.mark.parametrize("n_groups", [0, 12])
+@pytest.mark.parametrize("n_groups", [0, pytest.param(12, marks=pytest.mark.slow)])
 def test_of_a_thousand_equal_models_one_in_twenty_is_promoted_at_most(n_groups):
     share = np.mean([promoted(seed, n_groups) for seed in range(1_000)])
     print(f"{n_groups} groups: {share:.1%} promoted")

@@ -47,7 +47,7 @@ class Asker(Protocol):
         """Wait for the answers; the largest difference."""
 
     def load_s(self) -> float:
-        """Seconds that imports and loading took."""
+        """Seconds of processor time that imports and loading took."""
 
 
 Ask = Callable[[Store, Sequence[str]], AbstractContextManager[Asker]]
@@ -165,7 +165,7 @@ class Blessing:
             problem = text.partition(_UNREGISTERED)[0][:300]
         return [
             promoting.answers(difference, n_images, limits.tolerance, problem),
-            promoting.at_most("load time", f"loads in {load_s or 0:.1f} s", load_s, limits.max_load_s),
+            promoting.at_most("load time", f"imports and loading take {load_s or 0:.1f} s of processor time", load_s, limits.max_load_s),
             promoting.at_most("size", f"{size_mb or 0:.1f} MB on disk", size_mb, limits.max_size_mb),
         ], found
 

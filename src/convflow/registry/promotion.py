@@ -220,6 +220,8 @@ class Desk:
         name, line = self._house.name, champions(entries, self._house.name)
         if line and line[-1] == champion:
             line.pop()
+        if champion is None and not line:
+            raise TrackingError(f"{name}: there is no champion yet, nothing to go back to")
         if not line:
             raise TrackingError(
                 f"{name}: no champion before version {champion} in the log; nothing to go back to"

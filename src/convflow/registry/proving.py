@@ -85,7 +85,7 @@ class Proof:
         return known.compare(self._at("answers.npz"), model_uri, tolerance)
 
     def load_s(self) -> float:
-        """Seconds that imports and loading took, once `check` has come back."""
+        """Seconds of processor time that imports and loading took, once `check` has come back."""
         import numpy as np  # here, not above: the module imports nothing heavy
 
         with np.load(self._at("answers.npz")) as found:
