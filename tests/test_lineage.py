@@ -13,7 +13,7 @@ import pytest
 from convflow.errors import ConvflowError
 from convflow.evaluation.bootstrap import Interval
 from convflow.evaluation.pairs import Difference
-from convflow.files import write_text
+from convflow.files import digest_file, write_text
 from convflow.lineage.chain import chain
 from convflow.lineage.comparing import compare, lines
 from convflow.lineage.links import told
@@ -130,17 +130,29 @@ def test_a_broken_link_is_said_in_its_line(
 
 def test_uncommitted_changes_and_promotions_are_told_with_their_place(root: Path) -> None:
     write_text(root / "src/net.py", "Hello again")
+    decision = root / "runs/1/promotion/decision-ba7816bf8f01.json"
+    write_text(decision, "abc")
     promoted = {
         "promotion": "promote",
         "promotion.by": "ann",
         "promotion.at": "2031",
         "promotion.sentence": "+2",
     }
-    version = make_version(root, **promoted, **{"promotion.decision": "d" * 64})
+    version = make_version(root, **promoted, **{"promotion.decision": digest_file(decision)})
     links = {one.name: one for one in chain(version, root, None)}
     assert links["commit"].text.endswith("that were not committed: runs/1/git/changes.diff")
     assert links["commit"].facts["dirty"] is True
-    assert links["promotion"].text == "promote by ann, 2031: +2 (decision dddddddddddd)"
+    assert (
+        links["promotion"].text
+        == "promote by ann, 2031: +2; evidence: runs/1/promotion/decision-ba7816bf8f01.json"
+    )
+    for text, said in (
+        ("abd", ": not the decision that was recorded"),
+        (None, " (decision ba7816bf8f01) was not"),
+    ):
+        decision.unlink() if text is None else write_text(decision, text)
+        link = chain(version, root, None)[-1]
+        assert (link.state, said in link.text) == ("broken", True)
 
 
 def test_trace_ends_with_1_where_a_link_is_broken(

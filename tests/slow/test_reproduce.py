@@ -1,4 +1,4 @@
-"""A registered version made anew on true pictures: to the byte, with the project left alone, after a kill too."""
+"""A registered version made anew on true pictures: to the byte, with the project left alone, after a kill."""
 
 import json
 import os
@@ -11,9 +11,9 @@ import psutil
 import pytest
 from PIL import Image
 
+from conftest import Project, copy_project
 from convflow.files import digest_file
 from convflow.lineage.worktree import HOME
-from slow.conftest import Project, copy_project
 
 pytestmark = pytest.mark.slow
 SMALL = (

@@ -38,7 +38,7 @@ def chain(version: Version, root: Path, cache: Path | None) -> list[Link]:
         _said("device", version, "device", "no report of the training tells the device"),
         _said("protocol", version, "protocol", "the evaluation told no protocol"),
         verdict_link(version),
-        promotion_link(version),
+        promotion_link(version, root),
     ]
 
 
@@ -139,16 +139,22 @@ def verdict_link(version: Version) -> Link:
     return Link("verdict", f"{word}: {sentence or '-'}", facts={"verdict": word, "sentence": sentence})
 
 
-def promotion_link(version: Version) -> Link:
+def promotion_link(version: Version, root: Path) -> Link:
     """Who made it champion, when and on what evidence: from the version's tags."""
     action = version.tag("promotion")
     facts = {name: version.tag(f"promotion.{name}") for name in _PROMOTION}
     if action is None:
         return Link("promotion", "never promoted", facts={"promotion": None})
     by, at = facts["by"] or "somebody", facts["at"] or "no date"
-    decision = f" (decision {short(facts['decision'])})" if facts["decision"] else ""
-    text = f"{action} by {by}, {at}: {facts['sentence'] or 'no evidence was kept'}{decision}"
-    return Link("promotion", text, facts={"promotion": action, **facts})
+    text = f"{action} by {by}, {at}: {facts['sentence'] or 'no reason was kept'}"
+    digest = facts["decision"] or ""
+    place = version.fetch(f"promotion/decision-{short(digest)}.json")
+    told = {"promotion": action, **facts, "evidence": str(place) if place else None}
+    if place is None:
+        return broken("promotion", f"{text}; the evidence (decision {short(digest)}) was not kept", **told)
+    if digest_file(place) != digest:
+        return broken("promotion", f"{text}; {near(place, root)}: not the decision that was recorded", **told)
+    return Link("promotion", f"{text}; evidence: {near(place, root)}", facts=told)
 
 
 def _said(name: str, version: Version, tag: str, missing: str) -> Link:
