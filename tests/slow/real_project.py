@@ -23,8 +23,8 @@ from convflow.files import read_json, write_json
 from convflow.learning.bundle import save_bundle
 from convflow.learning.predictor import load_predictor
 from convflow.nets.registry import build
-from convflow.tables import write_table
-from made_project import CLASSES, PATHS, SIDE, make_project
+from convflow.tables import read_table, write_table
+from made_project import CLASSES, SIDE, make_project
 
 _ARCH_ARGS = {"width": 8, "dropout": 0.0}
 
@@ -51,9 +51,18 @@ def train(root: Path, seed: int) -> None:
     }
     card |= {"classes": CLASSES, "input": contract, "best_epoch": 2, "n_parameters": 1}
     save_bundle(root / "models/cnn", network.state_dict(), card)
-    pixels = np.load(root / f"data/packed/val/{SIDE}/pixels.npy")
-    prob_NK = load_predictor(root / "models/cnn").predict_proba(pixels)
-    answers = {"path": PATHS, **{f"p_{name}": prob_NK[:, k] for k, name in enumerate(CLASSES)}}
+    predictor, paths, probs = load_predictor(root / "models/cnn"), [], []
+    for side in ("val", "test"):
+        packed = root / f"data/packed/{side}/{SIDE}"
+        if packed.is_dir():
+            paths += read_table(packed / "rows.parquet", columns=["path"])["path"].to_pylist()
+            probs.append(predictor.predict_proba(np.load(packed / "pixels.npy")))
+    prob_NK = np.concatenate(probs)
+    answers = {
+        "path": paths,
+        "sha256": paths,
+        **{f"p_{name}": prob_NK[:, k] for k, name in enumerate(CLASSES)},
+    }
     write_table(root / "predictions/cnn.parquet", pa.table(answers))
     if seed:
         metrics = root / "reports/evaluation/metrics.json"

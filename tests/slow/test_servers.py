@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import yaml
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 from PIL import Image
 from real_project import make_real_project, postgresql, served, train
 
+from convflow.files import write_json
 from made_project import ARGUMENTS, add_rival
+from made_promotion import ACCEPTED, LIMITS, N_IMAGES, commit, git, pack, write_members
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 SOURCE = Path(__file__).parents[2] / "src"
@@ -50,10 +53,10 @@ def project(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> 
     return root
 
 
-def convflow(root: Path, *arguments: str, status: int = 0) -> str:
+def convflow(root: Path, *arguments: str, status: int | None = 0) -> str:
     command = [sys.executable, "-m", "convflow", *arguments]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == status, done.stderr
+    assert status in (None, done.returncode), done.stdout + done.stderr
     return done.stdout
 
 
@@ -113,3 +116,35 @@ def empty_the_bin(server: Server) -> None:
 
 def size_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def test_promoted_rolled_back_traced_and_compared(project: Path) -> None:
+    pack(project, "val", 0, 24)
+    pack(project, "test", 1000, N_IMAGES)
+    write_members(project)
+    write_json(project / "reports/verdict.json", ACCEPTED)
+    with (project / "params.yaml").open("a") as file:
+        file.write(yaml.safe_dump({"promote": LIMITS.model_dump()}))
+    (project / ".gitignore").write_text("*\n!params.yaml\n!.gitignore\n")
+    git(project, "init", "-q")
+    commit(project)
+    for seed in (1, 2):
+        train(project, seed)
+        convflow(project, "run", "publish", *ARGUMENTS)
+        said = json.loads(convflow(project, "promote", str(seed), "--force", "--reason", "a test", "--json"))
+        assert said["word"] == "promoted", said
+    assert [act["version"] for act in json.loads(convflow(project, "history", "--json"))["acts"]] == [
+        "1",
+        "2",
+    ]
+    assert "version 1 is champion again" in convflow(project, "rollback", "--reason", "worse")
+    assert convflow(project, "rollback", status=2) == ""
+    told = json.loads(convflow(project, "trace", "champion", "--json", status=None))
+    assert (told["version"], told["model"]) == ("1", "cells")
+    told = json.loads(convflow(project, "compare", "champion", "challenger", "--json"))
+    assert told["paired"]["images"]["common"] == N_IMAGES
+    told = json.loads(convflow(project, "gc", "--json"))
+    assert {one["version"]: one["why"] for one in told["keeps"]} == {
+        2: "challenger",
+        1: "champion, champion of the log",
+    }
