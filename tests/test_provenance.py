@@ -29,11 +29,11 @@ def git(root: Path, *arguments: str) -> None:
 def test_only_dvc_lock_may_change_without_the_commit_being_called_dirty(tmp_path: Path) -> None:
     assert provenance.git_state(tmp_path).commit == "none"
     git(tmp_path, "init")
-    for name in ("a.txt", "dvc.lock", "sub/dvc.lock", ".gitignore"):
+    for name in ("a.txt", "dvc.lock", "sub/dvc.lock", "promotions.jsonl", ".gitignore"):
         write_text(tmp_path / name, "ignored\n")
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-m", "first")
-    for name in ("dvc.lock", "sub/dvc.lock", "ignored"):
+    for name in ("dvc.lock", "sub/dvc.lock", "promotions.jsonl", "ignored"):
         write_text(tmp_path / name, "changed")
     clean = provenance.git_state(tmp_path / "sub")
     assert (len(clean.commit), clean.dirty, clean.diff) == (40, "false", "")

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from convflow.errors import TrackingError
-from convflow.files import read_json, write_json
+from convflow.errors import ParamsError, TrackingError
+from convflow.files import read_json, write_json, write_text
+from convflow.params import read_params
 from convflow.registry import publisher
+from convflow.registry.source import gather_source
+from convflow.registry.version import find_version
 from convflow.stages import publish
 from made_project import POINT, make_package, make_project
 from made_published import ONCE, Unasked, client, files_of, move, run_stage, state, the_run
@@ -62,15 +65,75 @@ def test_the_run_holds_params_curves_figures_and_origin(project: Path) -> None:
 
 def test_the_files_people_want_are_with_the_run_and_data_docs_are_not(project: Path) -> None:
     assert set(files_of(the_run(project))) == {
+        "data/members.parquet",
         "evaluation/metrics.json",
         "model_folder/card.json",
         "model_folder/history.jsonl",
         "predictions/cnn.parquet",
+        "source/params.yaml",
+        "splits/members.parquet",
         "timing/fit-cnn.json",
         "validation/index.html",
         "validation/result.json",
         "verdict.json",
     }
+
+
+def test_a_version_is_found_by_number_and_by_alias_with_what_was_kept_of_it(project: Path) -> None:
+    by_number, by_alias = find_version("1"), find_version("challenger")
+    run = the_run(project)
+    told = (by_number.shown, by_number.model, by_number.run_id, by_number.status)
+    assert told == ("cells version 1 (challenger)", "cnn", run.info.run_id, "FINISHED")
+    assert (by_alias.version, find_version("models:/cells@challenger").tags) == ("1", by_alias.tags)
+    assert (by_number.params["train.lr"], by_number.tag("git.commit"), by_number.lock()) == (
+        "0.1",
+        None,
+        None,
+    )
+    assert by_number.settings() == read_params(project / "params.yaml")
+    assert by_number.fetch("no such file") is None
+    client(project).delete_run(run.info.run_id)
+    assert find_version("1").status == "deleted"
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "said"),
+    [
+        ("7", TrackingError, r"^cells 7: no such version in sqlite:///mlflow.db; there are 1 \(aliases: ch"),
+        ("champion", TrackingError, r"^cells champion: no such version in .*; there are 1 \(aliases: challe"),
+        (
+            "models:/others/1",
+            TrackingError,
+            r"^others 1: no such version in .*; nothing is registered as oth",
+        ),
+        ("first one", ParamsError, r"^'first one': name a version by its number, as 3, or by its alias, as "),
+    ],
+)
+def test_a_version_that_is_not_there_is_named_with_those_that_are(
+    project: Path, asked: str, error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error, match=said):
+        find_version(asked)
+
+
+def test_before_anything_is_registered_it_is_said_how_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(
+        TrackingError, match=r"^sqlite:///mlflow.db: nothing is registered yet; run `convflow"
+    ):
+        find_version("1")
+
+
+def test_passwords_stay_out_of_what_is_kept(tmp_path: Path) -> None:
+    write_text(tmp_path / "params.yaml", "tracking: {uri: 'http://me:pw@host'}\n")
+    write_text(tmp_path / "data/sides.csv", "a\r\né\n")
+    gather_source(tmp_path, tmp_path / "kept")
+    kept = {path.name: path.read_bytes().decode() for path in (tmp_path / "kept").rglob("*.*")}
+    assert kept == {"params.yaml": "tracking: {uri: 'http://***@host'}\n", "sides.csv": "a\r\né\n"}
 
 
 def test_the_operating_point_travels_with_the_model(project: Path) -> None:

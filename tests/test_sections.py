@@ -50,6 +50,7 @@ def test_a_typo_in_any_section_shows_at_once(tree, tmp_path):
     tree["trainig"] = {}
     del tree["publish"]
     tree["data"]["root"] = ""
+    tree["gc"] = {"keeep": 0}
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump(tree))
     with pytest.raises(ParamsError) as caught:
@@ -61,6 +62,8 @@ def test_a_typo_in_any_section_shows_at_once(tree, tmp_path):
         f"{path}: evaluate.n_draws: missing; add `n_draws:` with a whole number from 200 to 100,000",
         f"{path}: evaluate.draws: no such parameter; did you mean n_draws?",
         f"{path}: publish: missing; add the section, with name, alias, check_images and tolerance",
+        f"{path}: gc.keep: missing; add `keep:` with a whole number above 0",
+        f"{path}: gc.keeep: no such parameter; did you mean keep?",
     ]
 
 

@@ -1,6 +1,6 @@
 """All sections of params.yaml at once, checked before anything runs: a typo must not show after the training.
 
-Sections are `data`, `tracking` and one per stage that has a class `Params`. A stage's file begins with
+Sections are `data`, `tracking`, `gc` and one per stage that has a class `Params`. A stage's file begins with
 libraries that take seconds to load (torch, Great Expectations), and its `Params` needs none of them: so the
 statements which that class consists of are picked out of the source and run by themselves. Should it need
 such a library after all, that one is loaded, too: slower, and no less right.
@@ -17,6 +17,8 @@ from pydantic import Field
 from convflow.errors import ParamsError
 from convflow.faults import find_faults, nearest
 from convflow.params import Section, read_params
+from convflow.registry.keeping import Gc
+from convflow.registry.limits import Promote
 from convflow.registry.store import Tracking
 
 _STAGES = Path(__file__).parent / "stages"
@@ -121,7 +123,7 @@ def schemas(stages: tuple[str, ...]) -> dict[str, type[Section]]:
     """The schema of every section, by its name, in the order of the stages."""
     of_stages = {stage: schema_of(_STAGES / f"{stage}.py") for stage in stages}
     with_params = {stage: schema for stage, schema in of_stages.items() if schema is not None}
-    return {"data": Data, **with_params, "tracking": Tracking}
+    return {"data": Data, **with_params, "promote": Promote, "tracking": Tracking, "gc": Gc}
 
 
 def schema_of(source: Path) -> type[Section] | None:

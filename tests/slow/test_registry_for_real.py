@@ -5,12 +5,9 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import asdict
 from importlib import metadata
@@ -19,20 +16,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-import torch
 from mlflow import MlflowClient
+from real_project import make_real_project, served
 
 from convflow.baselines.features import FeatureSpec, block_sizes, features_of
 from convflow.baselines.fitting import fit_baseline
 from convflow.baselines.predictor import save_baseline
 from convflow.baselines.rows import Rows, Search
 from convflow.files import read_json, write_json
-from convflow.learning.bundle import save_bundle
-from convflow.learning.predictor import load_predictor
-from convflow.nets.registry import build
 from convflow.registry.kinds import needs_of
 from convflow.tables import write_table
-from made_project import ARGUMENTS, CLASSES, PATHS, SIDE, add_rival, make_project
+from made_project import ARGUMENTS, CLASSES, PATHS, SIDE, add_rival
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 PUBLISH = [sys.executable, "-m", "convflow", "run", "publish", *ARGUMENTS]
@@ -42,25 +36,7 @@ STAGE_S = 240
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The made project, with a network of our own in place of the stand-in."""
-    root = make_project(tmp_path / "a project")
-    arch_args = {"width": 8, "dropout": 0.0}
-    torch.manual_seed(0)
-    network = build("residual", 2, 1, SIDE, arch_args)
-    (root / "models/cnn/weights.txt").unlink()
-    contract = {"size_px": SIDE, "channels": 1, "fit": "stretch"}
-    card = {
-        "kind": "network",
-        "name": "cnn",
-        "arch": "residual",
-        "arch_args": arch_args,
-        "normalise": "dataset",
-    }
-    card |= {"classes": CLASSES, "input": contract, "best_epoch": 2, "n_parameters": 1}
-    save_bundle(root / "models/cnn", network.state_dict(), card)
-    pixels = np.load(root / f"data/packed/val/{SIDE}/pixels.npy")
-    prob_NK = load_predictor(root / "models/cnn").predict_proba(pixels)
-    answers = {"path": PATHS, **{f"p_{name}": prob_NK[:, k] for k, name in enumerate(CLASSES)}}
-    write_table(root / "predictions/cnn.parquet", pa.table(answers))
+    root = make_real_project(tmp_path / "a project")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "src"))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
@@ -161,26 +137,9 @@ def test_three_at_once_on_no_database_make_one_version(project: Path) -> None:
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    monkeypatch.setenv("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
-    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
-    place = ["--backend-store-uri", f"sqlite:///{tmp_path}/s.db", "--artifacts-destination", f"{tmp_path}/s"]
-    command = ["-m", "mlflow", "server", *place, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    with subprocess.Popen(
-        [sys.executable, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
-        uri = f"http://127.0.0.1:{port}"
-        for _ in range(240):
-            try:
-                urllib.request.urlopen(f"{uri}/health", timeout=1).close()  # noqa: S310
-                break
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.5)
+def server(tmp_path: Path) -> Iterator[str]:
+    with served(f"sqlite:///{tmp_path}/s.db", tmp_path / "s") as uri:
         yield uri
-        process.terminate()
 
 
 def test_a_server_is_published_to_once_as_well(

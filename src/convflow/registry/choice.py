@@ -46,7 +46,7 @@ def choose_model(asked: str | None, project: Project) -> Chosen:
     if asked is not None:
         return _resolved(_store(project), asked, project)
     if project.params.is_file():
-        store, name = _store(project), _registered_name(project)
+        store, name = _store(project), registered_name(project.params)
         for alias in _IN_ORDER:
             if registered(store, name, alias):
                 return _resolved(store, f"models:/{name}@{alias}", project)
@@ -63,10 +63,15 @@ def _store(project: Project) -> Store:
     return open_store(load_section(project.params, "tracking", Tracking), Path.cwd())
 
 
-def _registered_name(project: Project) -> str:
-    name = (read_params(project.params).get("publish") or {}).get("name")
+def registered_name(params: Path) -> str:
+    """The name of the registered model, as params.yaml has it.
+
+    Raises:
+        ParamsError: it has none.
+    """
+    name = (read_params(params).get("publish") or {}).get("name")
     if not isinstance(name, str):
-        raise ParamsError(f"{project.params}: publish.name: give the registered model a name, or use --model")
+        raise ParamsError(f"{params}: publish.name: give the registered model a name, or use --model")
     return name
 
 

@@ -8,8 +8,8 @@ from convflow.errors import ModelError
 from convflow.files import digest_file, digest_folder, digest_json, read_json
 
 # Raise it when the run written from the same files would look different: every model is published anew.
-FORMAT = 3
-_NOT_IN_THE_KEY = ("tracking",)  # where to publish says nothing about what
+FORMAT = 4
+_NOT_IN_THE_KEY = ("promote", "tracking", "gc")  # where to publish, and what follows, says nothing about what
 _FIGURES = ("metrics.json", "slices.json")  # the leaderboard beside them holds measured times
 
 

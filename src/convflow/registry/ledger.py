@@ -13,7 +13,7 @@ from pathlib import Path
 from convflow.registry import rest
 from convflow.registry.store import Store, local_path
 
-KEY_TAG = "convflow.key"
+KEY_TAG, LIVE_TAG = "convflow.key", "convflow.live"
 
 _PUBLISHED = """
 SELECT runs.run_uuid, versions.version, runs.artifact_uri, versions.storage_location, aliases.alias
@@ -107,6 +107,15 @@ def find_folder(store: Store, name: str, *, alias: str = "", version: str = "") 
     if folder is None or not (folder / "MLmodel").is_file():
         return None
     return str(number), folder
+
+
+def known_ids(store: Store) -> tuple[frozenset[str], frozenset[str]] | None:
+    """All runs and logged models in the database, those in its bin, too; None when that is not certain."""
+    runs = _ask(store.database, "SELECT run_uuid FROM runs", ())
+    models = _ask(store.database, "SELECT model_id FROM logged_models", ())
+    if runs is None or models is None:
+        return None
+    return frozenset(str(row[0]) for row in runs), frozenset(str(row[0]) for row in models)
 
 
 def _ask(database: Path | None, query: str, values: tuple[str, ...]) -> list[tuple[object, ...]] | None:

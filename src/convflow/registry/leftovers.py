@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from convflow.registry.ledger import KEY_TAG
+from convflow.registry.ledger import KEY_TAG, LIVE_TAG
 from convflow.registry.store import local_path
-
-LIVE_TAG = "convflow.live"
 
 
 @dataclass(frozen=True)

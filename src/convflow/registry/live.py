@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from convflow.registry.follow import Epoch
-from convflow.registry.leftovers import LIVE_TAG, retire_live
+from convflow.registry.ledger import LIVE_TAG
+from convflow.registry.leftovers import retire_live
 from convflow.registry.opening import connect, experiment_id, only_one
 from convflow.registry.store import Store
 from convflow.registry.writing import write_epochs

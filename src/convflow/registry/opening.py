@@ -17,6 +17,7 @@ from convflow.errors import TrackingError
 from convflow.registry.store import Store, local_path
 
 WAIT_S = 900.0
+MOVED = " (artifacts were in "  # what the name of an experiment goes on with once its project lies elsewhere
 
 
 @contextmanager
@@ -65,7 +66,7 @@ def experiment_id(client: MlflowClient, store: Store) -> str:
         place = local_path(found.artifact_location)
         if place is not None and place != store.artifacts and not place.is_dir():
             # The project has been moved. An experiment's place is fixed for life, so it gives up its name.
-            client.rename_experiment(found.experiment_id, f"{store.experiment} (artifacts were in {place})")
+            client.rename_experiment(found.experiment_id, f"{store.experiment}{MOVED}{place})")
             found = None
     if found is None:
         return _create_experiment(client, store)

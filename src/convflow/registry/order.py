@@ -1,10 +1,12 @@
 """What is to be in the store once a model is published, and what of it is there already; without MLflow."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from convflow.registry.key import Evidence, Request, Rival, run_key
 from convflow.registry.ledger import Published, find_published, is_logged
+from convflow.registry.provenance import is_committed_now
 from convflow.registry.store import Store
 from convflow.registry.verdict import Verdict
 
@@ -32,11 +34,12 @@ class State(NamedTuple):
     published: Published | None
     missing: list[Rival]
     has_verdict: bool
+    has_origin: bool = True  # False: published from changed files that have been committed since
 
     @property
     def whole(self) -> Published | None:
         """What is published, if nothing is left to do."""
-        is_whole = self.has_verdict and not self.missing
+        is_whole = self.has_verdict and self.has_origin and not self.missing
         return self.published if is_whole and self.published and self.published.has_alias else None
 
 
@@ -49,4 +52,5 @@ def look(store: Store, order: Order) -> State:
     published = find_published(store, order.key, order.request.name, order.request.alias)
     missing = [rival for rival in order.rivals if not is_logged(store, rival.key)]
     has_verdict = published is not None and order.verdict.stands_in(published.tags)
-    return State(published, missing, has_verdict)
+    has_origin = published is None or not is_committed_now(published.tags, Path.cwd())
+    return State(published, missing, has_verdict, has_origin)

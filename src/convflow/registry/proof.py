@@ -11,6 +11,7 @@ import importlib
 import json
 import os
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,7 +30,8 @@ def main(modules: list[str]) -> None:
 def answer(store: str, model: str, questions: str, answers: str) -> None:
     """Ask `model` the PNG files in `questions` (npz) as bytes, some as base64 and as arrays too; save.
 
-    `answers` (npz) gets one row of numbers per image and way, the labels, and where the code came from.
+    `answers` (npz) gets one row of numbers per image and way, the labels, where the code came from, and how
+    many seconds of processor time imports and loading took: those of the clock are longer on a busy machine.
     """
     # here, not above: see gc.disable
     import mlflow
@@ -39,6 +41,7 @@ def answer(store: str, model: str, questions: str, answers: str) -> None:
     mlflow.set_tracking_uri(store)
     # Its warnings go nowhere here, and to find them it reads the file list of every installed distribution.
     loaded = mlflow.pyfunc.load_model(model, suppress_warnings=True)
+    load_s = time.process_time()
     with np.load(questions) as asked:
         pixels, every = asked["pixels"], int(asked["every"])
         encoded = [asked[f"png_{n}"].tobytes() for n in range(len(pixels))]
@@ -51,6 +54,7 @@ def answer(store: str, model: str, questions: str, answers: str) -> None:
     first = tables["bytes"]
     np.savez(
         answers,
+        load_s=np.array(load_s),
         columns=np.array([str(name) for name in first.columns]),
         source=np.array(str(Path(sys.modules["convflow"].__file__ or "").resolve())),
         **{way: table.drop(columns="label").to_numpy(np.float64) for way, table in tables.items()},

@@ -84,6 +84,13 @@ class Proof:
             )
         return known.compare(self._at("answers.npz"), model_uri, tolerance)
 
+    def load_s(self) -> float:
+        """Seconds of processor time that imports and loading took, once `check` has come back."""
+        import numpy as np  # here, not above: the module imports nothing heavy
+
+        with np.load(self._at("answers.npz")) as found:
+            return float(found["load_s"])
+
     @cached_property
     def _process(self) -> "subprocess.Popen[bytes]":
         # Without PYTHONPATH and in a folder of its own, so that nothing of this checkout helps it along.

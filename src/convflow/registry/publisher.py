@@ -33,6 +33,7 @@ from convflow.registry.writing import (
     write_data,
     write_params,
     write_results,
+    write_source,
     write_tags,
     write_text,
 )
@@ -54,6 +55,8 @@ def publish(store: Store, order: Order, proof: Proof) -> Published:
             found = state.published or publication.run()
             if not order.verdict.stands_in(found.tags):  # measured times may turn it round for the same model
                 publication.renew_verdict(found)
+            if not state.has_origin:
+                publication.renew_origin(found)
             for rival in state.missing:
                 publication.add(rival)
             if not found.has_alias:  # an earlier model is the latest again
@@ -105,11 +108,20 @@ class Publication:
     def add(self, rival: Rival) -> None:
         """Write the run of another model of the leaderboard."""
         write_rival(self._client, self._experiment, rival, self._about(rival.name))
+        retire_live(self._client, self._experiment, rival.name)
 
     def renew_verdict(self, found: Published) -> None:
         """Put the verdict as it is now to the run and the version that are there."""
         tags = self._order.verdict.tags()
         self._write_verdict(found.run_id)
+        write_tags(self._client, found.run_id, tags)
+        for name, value in tags.items():
+            self._client.set_model_version_tag(self._request.name, found.version, name, value)
+
+    def renew_origin(self, found: Published) -> None:
+        """Name the commit that what was published from changed files is in by now."""
+        was = f"{found.tags.get('convflow.git.commit')}, with changes"
+        tags = self._facts | {"convflow.git.published_from": was}
         write_tags(self._client, found.run_id, tags)
         for name, value in tags.items():
             self._client.set_model_version_tag(self._request.name, found.version, name, value)
@@ -126,6 +138,7 @@ class Publication:
         write_params(self._client, run_id, self._order.params)
         write_results(self._client, run_id, self._evidence, self._model)
         more = write_data(self._client, run_id, self._evidence.splits, self._model)
+        write_source(self._client, run_id, self._evidence.splits)
         self._write_verdict(run_id)
         if self._git.diff:
             write_text(self._client, run_id, "git/changes.diff", self._git.diff)

@@ -15,12 +15,13 @@ def scratch_folder(root: Path) -> tempfile.TemporaryDirectory[str]:
     home.mkdir(parents=True, exist_ok=True)
     for left in home.iterdir():
         pid = left.name.partition("-")[0]
-        if pid.isdigit() and not _alive(int(pid)):
+        if pid.isdigit() and not alive(int(pid)):
             shutil.rmtree(left, ignore_errors=True)
     return tempfile.TemporaryDirectory(prefix=f"{os.getpid()}-", dir=home)
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
+    """Whether a process of this number runs."""
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):

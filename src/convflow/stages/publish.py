@@ -63,5 +63,6 @@ def _line(order: Order, before: State, version: str, place: str) -> str:
         return f"{line}; {runs}" if runs else line
     moved = "" if before.published.has_alias else f"{alias} points to it again"
     said = "" if before.has_verdict else f"now {order.verdict}"
-    changes = [change for change in (moved, said, runs) if change]
+    committed = "" if before.has_origin else "its files are committed by now, its tags say so"
+    changes = [change for change in (moved, said, committed, runs) if change]
     return f"{named} is there already; {', '.join(changes) or 'nothing to add'}"

@@ -1,0 +1,1 @@
+"""Where a registered version comes from, how two of them differ, and whether one can be made anew."""
