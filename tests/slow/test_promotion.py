@@ -114,12 +114,14 @@ def killed_often(
     dice = random.Random(int(os.environ.get("CONVFLOW_SEED", "1")))
     root = move(template, tmp_path / "project")
     monkeypatch.chdir(root)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     n_calls = in_a_fork(lambda: act(root), None)
     assert n_calls is not None
     n_killed = 0
     for place in range(KILLS):
         root = move(template, tmp_path / f"project-{place}")
         monkeypatch.chdir(root)
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow itself sets it
         moment = 1 + int((place + dice.random()) / KILLS * n_calls)
         n_killed += in_a_fork(lambda: act(root), moment) is None  # noqa: B023  done at once
         yield root
@@ -156,8 +158,10 @@ def test_publish_killed_at_any_moment(
         run_stage()
         runs, versions, aliases = state(root)
         assert [status for _, status in runs] == ["FINISHED"] * 3
-        assert sorted(number for number, _ in versions) == ["1", "2", "3"]
-        assert aliases == {"champion": "1", "challenger": "3"}
+        *known, new = sorted(number for number, _ in versions)
+        assert known == ["1", "2"]
+        assert new in ("3", "4")  # 4 where a version 3 without a finished run had to give way
+        assert aliases == {"champion": "1", "challenger": new}
 
 
 def test_on_a_server_all_is_the_same(

@@ -163,9 +163,10 @@ class Blessing:
         except (ConvflowError, OSError, KeyError) as error:
             text = " ".join(str(error).split()).replace(str(self._scratch), "")
             problem = text.partition(_UNREGISTERED)[0][:300]
+        loads = f"imports and loading take {load_s or 0:.1f} s of processor time"
         return [
             promoting.answers(difference, n_images, limits.tolerance, problem),
-            promoting.at_most("load time", f"imports and loading take {load_s or 0:.1f} s of processor time", load_s, limits.max_load_s),
+            promoting.at_most("load time", loads, load_s, limits.max_load_s),
             promoting.at_most("size", f"{size_mb or 0:.1f} MB on disk", size_mb, limits.max_size_mb),
         ], found
 
