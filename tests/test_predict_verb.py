@@ -25,7 +25,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     stand_in = ModuleType("convflow.models")
     exec(STAND_IN, stand_in.__dict__)  # noqa: S102
     stand_in.Predictor.decode = lambda self, path: decode(path, size_px=8, channels=1)
-    monkeypatch.setattr(predict, "load_predictor", stand_in.load_predictor)
+    monkeypatch.setattr(runtimes, "load_predictor", stand_in.load_predictor)
     monkeypatch.chdir(tmp_path)
     write_model(tmp_path / "models/cnn")
     write_image(tmp_path / "in/10.png", 0)

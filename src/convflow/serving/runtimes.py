@@ -2,7 +2,7 @@
 
 import importlib
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from convflow.cards import load_card
 from convflow.errors import ModelError
@@ -10,6 +10,7 @@ from convflow.models import Predictor, load_predictor
 from convflow.serving.record import Exported, stands_for
 
 Runtime = Literal["auto", "onnx", "torch"]
+RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
 _SESSION = "convflow.serving.session"  # imports ONNX Runtime: only where it answers
 
 
