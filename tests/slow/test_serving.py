@@ -70,14 +70,16 @@ def asked(data: bytes) -> str:
     return json.dumps({"dataframe_records": [{"image": base64.b64encode(data).decode()}]})
 
 
-def test_a_picture_sent_as_the_readme_says_is_answered_as_predict_answers(digits: Project, server: str) -> None:
+def test_a_picture_sent_as_the_readme_says_is_answered_as_predict_answers(
+    digits: Project, server: str
+) -> None:
     picture = sorted((digits.folder / "data/raw/digits/3").iterdir())[0]
     line = (
-        '''echo '{"dataframe_records": [{"image": "'"$(base64 < PHOTO | tr -d '\\n')"'"}]}' | '''
+        """echo '{"dataframe_records": [{"image": "'"$(base64 < PHOTO | tr -d '\\n')"'"}]}' | """
         "curl -s --noproxy '*' -H 'Content-Type: application/json' -d @- http://127.0.0.1:5001/invocations"
     )
     shell = line.replace("PHOTO", str(picture)).replace("http://127.0.0.1:5001", server)
-    done = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, check=True)  # noqa: S602
+    done = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, check=True)
     (answer,) = json.loads(done.stdout)["predictions"]
     told = digits.run("convflow", "predict", "--json", str(picture)).stdout
     (expected,) = json.loads(told)
@@ -101,7 +103,10 @@ HOSTILE: dict[str, tuple[Any, str]] = {
     "text": (asked(b"no picture at all"), "image 0: not an image (it is text, starting 'no picture at all')"),
     "cut": (asked(b"\x89PNG\r\n\x1a\n\x00"), "image 0: broken or truncated PNG"),
     "bomb": (asked(bomb()), "image 0: 900 megapixels, above the limit; shrink it below 100 megapixels"),
-    "no base64": (json.dumps({"dataframe_records": [{"image": "?!"}]}), "image 0: text that is not base64 ('?!')"),
+    "no base64": (
+        json.dumps({"dataframe_records": [{"image": "?!"}]}),
+        "image 0: text that is not base64 ('?!')",
+    ),
     "column": (json.dumps({"dataframe_records": [{"photo": "x"}]}), "no column 'image' among ['photo']"),
     "number": (json.dumps({"dataframe_records": [{"image": 7}]}), "image 0: "),
 }

@@ -33,17 +33,25 @@ class Whole(nn.Module):
 
     def forward(self, image_BSSC: Tensor) -> Tensor:
         """Probabilities (B, K) of uint8 pixels."""
-        image_BCSS = image_BSSC.permute(0, 3, 1, 2)
-        net = self.model.net
-        logits = _averaged(net, image_BCSS.float()) if isinstance(net, Transfer) else self.model(image_BCSS)
-        return logits.softmax(dim=1).float()
+        logits_BK: Tensor = self.model(image_BSSC.permute(0, 3, 1, 2))
+        return logits_BK.softmax(dim=1).float()
 
 
-def _averaged(net: Transfer, image_BCSS: Tensor) -> Tensor:
-    """Logits (B, K) as `Transfer` gives them, all views in one pass: the graph holds the trunk once."""
-    views = list(views_of(net.trunk.prepare(image_BCSS), net.views))
-    logits_VBK = net.head(net.trunk(torch.cat(views), net.depths)).unflatten(0, (len(views), -1))
-    return logits_VBK.mean(dim=0)
+class AllViews(nn.Module):
+    """Answers as `Transfer` does, but lets all views through in one pass: the graph holds the trunk once."""
+
+    def __init__(self, net: Transfer) -> None:
+        """Take over `net`."""
+        super().__init__()
+        self.net = net
+
+    def forward(self, image_BCSS: Tensor) -> Tensor:
+        """Logits (B, K)."""
+        net = self.net
+        views = list(views_of(net.trunk.prepare(image_BCSS), net.views))
+        logits_VBK = net.head(net.trunk(torch.cat(views), net.depths)).unflatten(0, (len(views), -1))
+        logits_BK: Tensor = logits_VBK.mean(dim=0)
+        return logits_BK
 
 
 def export_onnx(folder: Path, path: Path, names: tuple[str, str], opset: int) -> int:
@@ -62,10 +70,13 @@ def export_onnx(folder: Path, path: Path, names: tuple[str, str], opset: int) ->
         ModelError: the model is not whole, or has a part that ONNX cannot express.
     """
     model, card = load_bundle(folder)
+    side, channels = card["input"]["size_px"], card["input"]["channels"]
+    at_once = _at_once(model.net, side)
+    if isinstance(model.net, Transfer):
+        model.net = AllViews(model.net)
     for module in model.modules():
         if hasattr(module, "inplace"):
-            module.inplace = False  # same values, but the exporter takes half as long again to undo each
-    side, channels = card["input"]["size_px"], card["input"]["channels"]
+            setattr(module, "inplace", False)  # noqa: B010  same values, but the exporter takes half as long again to undo each
     example_BSSC = torch.zeros((2, side, side, channels), dtype=torch.uint8)
     try:
         with _silent(), torch.no_grad():
@@ -82,9 +93,11 @@ def export_onnx(folder: Path, path: Path, names: tuple[str, str], opset: int) ->
             )
     except torch.onnx.OnnxExporterError as error:
         said = " ".join(str(error).split())[:200]
-        raise ModelError(f"{folder}: {card['arch']} cannot be written as ONNX ({said}); choose another arch") from None
+        raise ModelError(
+            f"{folder}: {card['arch']} cannot be written as ONNX ({said}); choose another arch"
+        ) from None
     path.write_bytes(_anonymous(program.model_proto))  # type: ignore[union-attr]
-    return _at_once(model.net, side)
+    return at_once
 
 
 def _at_once(net: nn.Module, side: int) -> int:

@@ -24,7 +24,7 @@ from convflow.models import load_predictor
 BATCH = 64
 
 
-class Refused(MlflowException, ValueError):  # type: ignore[misc]
+class RefusedError(MlflowException, ValueError):  # type: ignore[misc]
     """What was asked cannot be answered: a server says so in one line with status 400.
 
     MLflow would put its traceback, or all that was sent, into the answer to any other error.
@@ -68,7 +68,7 @@ class Served(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
             params: not used.
 
         Raises:
-            Refused: an input that is none of these; the text names its position.
+            RefusedError: an input that is none of these; the text names its position.
         """
         cells = _cells(model_input)
         parts = [self._answer(cells[at : at + BATCH], at) for at in range(0, len(cells), BATCH)]
@@ -90,7 +90,7 @@ class Served(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
             try:
                 images.append(self._pixels(cell))
             except Exception as error:  # noqa: BLE001  whatever is wrong with one image, say which one it is
-                raise Refused(f"image {start + offset}: {error}") from None
+                raise RefusedError(f"image {start + offset}: {error}") from None
         answer: NDArray[np.float32] = self.predictor.predict_proba(np.stack(images))
         return answer
 
@@ -125,7 +125,7 @@ def _cells(model_input: Any) -> list[Any]:
 
 
 def _no_image(names: list[Any]) -> list[Any]:
-    raise Refused(f"no column 'image' among {names}; send encoded images or uint8 arrays under that name")
+    raise RefusedError(f"no column 'image' among {names}; send encoded images or uint8 arrays as that")
 
 
 def _bytes_of(array: NDArray[Any]) -> NDArray[np.uint8]:

@@ -23,7 +23,10 @@ _TURNS, _BUDGET_S = 30, 2.0
 
 
 def largest_difference(
-    predictor: OnnxPredictor, images_NSSC: NDArray[np.uint8], prob_NK: NDArray[np.float32], paths: Sequence[str]
+    predictor: OnnxPredictor,
+    images_NSSC: NDArray[np.uint8],
+    prob_NK: NDArray[np.float32],
+    paths: Sequence[str],
 ) -> float:
     """Ask about every image; the largest difference of a probability from `prob_NK`.
 
@@ -40,9 +43,9 @@ def largest_difference(
             at = int(is_wrong.argmax())
             before, after = (predictor.classes[row[at].argmax()] for row in (part_NK, got_NK))
             raise ModelError(
-                f"{paths[start + at]}: the exported network answers {after!r}, the predictions say {before!r}; "
-                f"probabilities differ by {far_N[at]:.2g}, {TOLERANCE:g} is allowed; nothing was exported; "
-                "run `dvc repro --force predict`, or judge another model in evaluate.candidate"
+                f"{paths[start + at]}: the exported network answers {after!r}, the predictions say "
+                f"{before!r}; probabilities differ by {far_N[at]:.2g}, {TOLERANCE:g} is allowed; nothing was "
+                "exported; run `dvc repro --force predict`, or judge another model in evaluate.candidate"
             )
         worst = max(worst, float(far_N.max()))
     return worst
@@ -50,12 +53,15 @@ def largest_difference(
 
 def accuracy(predictor: OnnxPredictor, images_NSSC: NDArray[np.uint8], label_N: NDArray[np.int64]) -> float:
     """Share of the images whose likeliest class is the right one."""
-    right = [(got.argmax(axis=1) == label_N[at : at + len(got)]).sum() for at, got in _asked(predictor, images_NSSC)]
+    right = [
+        (got.argmax(axis=1) == label_N[at : at + len(got)]).sum()
+        for at, got in _asked(predictor, images_NSSC)
+    ]
     return float(sum(right) / max(1, len(label_N)))
 
 
 def milliseconds(predictors: dict[str, OnnxPredictor], image_SSC: NDArray[np.uint8]) -> dict[str, float]:
-    """The median time of an answer on one picture, of each; they take turns, so that a busy machine slows all."""
+    """The median time of an answer on one picture; all take turns, so that a busy machine slows all."""
     found: dict[str, list[float]] = {name: [] for name in predictors}
     ends = time.perf_counter() + _BUDGET_S
     for turn in range(_TURNS + 1):

@@ -1,4 +1,4 @@
-"""The same network in whole numbers of 8 bits: a quarter of the size, often faster, slightly different answers.
+"""The same network in whole numbers of 8 bits: smaller, often faster, and its answers differ slightly.
 
 Shape letters: N images, S side, C channels.
 """

@@ -42,7 +42,7 @@ def write_record(folder: Path, card: dict[str, Any], said: dict[str, Any]) -> No
 
 
 def stands_for(folder: Path, card: dict[str, Any]) -> bool:
-    """Whether `folder` holds the network of the model that has this `card`, and not one of an earlier model."""
+    """Whether `folder` holds the network of the model that has this `card`, not of an earlier one."""
     if not (folder / RECORD).is_file():
         return False
     record = read_record(folder)
@@ -77,7 +77,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def whole_file_of(folder: Path, record: dict[str, Any], kind: str) -> bytes:
-    """The bytes of the file `kind` that the record vouches for; nothing is read that is not as long as it says.
+    """The bytes of the file `kind` that the record vouches for; nothing of another length is read.
 
     Raises:
         ModelError: it is missing, or not the one.
@@ -92,7 +92,8 @@ def whole_file_of(folder: Path, record: dict[str, Any], kind: str) -> bytes:
         raise ModelError(f"{path}: {path.stat().st_size:,} bytes, not {entry['bytes']:,}; {_REMEDY}")
     if digest_file(path) != entry["sha256"]:
         raise ModelError(f"{path}: its sha256 is not the one in {RECORD}; {_REMEDY}")
-    return path.read_bytes()
+    content: bytes = path.read_bytes()
+    return content
 
 
 def fastest(exported: Exported, record: dict[str, Any]) -> str:

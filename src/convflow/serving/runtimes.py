@@ -1,4 +1,4 @@
-"""Which runtime answers for a model: ONNX Runtime where its network was exported, else what it was trained with."""
+"""Which runtime answers for a model: ONNX Runtime where its network was exported, else what trained it."""
 
 import importlib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A network answers through ONNX Runtime: no torch, and nothing is read but the file that its record vouches for.
+"""A network answers through ONNX Runtime: without torch, from the one file that its record vouches for.
 
 Shape letters: N images, S side, C channels, K classes.
 """
@@ -95,9 +95,11 @@ def open_session(content: bytes, contract: Contract, path: Path) -> Any:
     options.log_severity_level = _ONLY_ERRORS
     try:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # a class of its own for each of a dozen states
+    except Exception as error:  # noqa: BLE001  it has a class of its own for each of a dozen states
         said = " ".join(str(error).split())[:150]
-        raise ModelError(f"{path}: ONNX Runtime cannot load it ({said}); run `dvc repro --force export`") from None
+        raise ModelError(
+            f"{path}: ONNX Runtime cannot load it ({said}); run `dvc repro --force export`"
+        ) from None
     side = contract.size_px
     wanted = [
         (IMAGES, "tensor(uint8)", [side, side, contract.channels]),
@@ -106,7 +108,9 @@ def open_session(content: bytes, contract: Contract, path: Path) -> Any:
     ends = [*session.get_inputs(), *session.get_outputs()]
     found = [(end.name, end.type, list(end.shape[1:])) for end in ends]
     if found != wanted or not all(isinstance(end.shape[0], str) for end in ends):
-        raise ModelError(f"{path}: takes and gives {found!s:.150}, not {wanted}; run `dvc repro --force export`")
+        raise ModelError(
+            f"{path}: takes and gives {found!s:.150}, not {wanted}; run `dvc repro --force export`"
+        )
     return session
 
 
@@ -123,7 +127,9 @@ def _check_inside(content: bytes, path: Path) -> None:
             )
     opsets = {one.domain or "ai.onnx": one.version for one in model.opset_import}
     if opsets != {"ai.onnx": OPSET}:
-        raise ModelError(f"{path}: operator sets {opsets!s:.100}, not ai.onnx {OPSET}; run `dvc repro --force export`")
+        raise ModelError(
+            f"{path}: operator sets {opsets!s:.100}, not ai.onnx {OPSET}; run `dvc repro --force export`"
+        )
 
 
 def _tensors(message: Message) -> Iterator[onnx.TensorProto]:

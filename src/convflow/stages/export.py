@@ -94,7 +94,7 @@ def _fill(folder: Path, source: Source, sides: Sides, *, int8: bool) -> tuple[di
 
 
 def _compared(predictor: OnnxPredictor, sides: Sides, predictions: Path) -> dict[str, Any]:
-    """Ask about every image of val and test; the largest difference, as one digit: the rest is the machine's."""
+    """Ask about every image of val and test; the largest difference, to one digit: more is noise."""
     table = read_table(predictions, columns=["split", "path", *(f"p_{name}" for name in predictor.classes)])
     worst, n_images = 0.0, 0
     for side, packed in (("val", sides.val), ("test", sides.test)):
@@ -132,7 +132,8 @@ def _spread(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _line(name: str, check: dict[str, Any], times: dict[str, Any]) -> str:
-    same = f"{name} answers as before on {check['n_images']} images (largest difference {check['largest_difference']:g})"
+    worst = f"largest difference {check['largest_difference']:g}"
+    same = f"{name} answers as before on {check['n_images']} images ({worst})"
     if SMALL not in check:
         return same
     lost = f"8 bits lose {check[SMALL]['points_lost']:g} points on val"
