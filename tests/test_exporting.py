@@ -46,8 +46,10 @@ def save_network(folder: Path, arch: str) -> dict[str, Any]:
     for name, tensor in network.named_buffers():
         if name.endswith("running_mean"):
             tensor.normal_()
-    with torch.no_grad():
-        [part for part in network.modules() if isinstance(part, torch.nn.Linear)][-1].weight.mul_(10)
+    last = [part for part in network.modules() if isinstance(part, torch.nn.Linear)][-1]
+    with torch.no_grad():  # unsure on the whole, and of another mind about each picture
+        last.weight.mul_(100)
+        last.bias.sub_(network.eval()(torch.from_numpy(pictures(6)).permute(0, 3, 1, 2)).mean(dim=0))
     folder.mkdir(parents=True)
     about = {"kind": "network", "name": folder.name, "arch": arch, "arch_args": NETWORKS[arch]}
     given = {"size_px": SIDE, "channels": 1, "fit": "stretch"}
@@ -135,7 +137,7 @@ def test_any_number_of_pictures_is_answered_as_torch_does(arch: str, tmp_path: P
     session = open_session((tmp_path / "model.onnx").read_bytes(), CONTRACT, tmp_path / "model.onnx")
     images = pictures(7)
     expected_NK = load_predictor(tmp_path / "cnn").predict_proba(images)
-    assert np.ptp(expected_NK, axis=0).max() > 0.02  # the pictures matter
+    assert np.ptp(expected_NK, axis=0).max() > 0.1  # the pictures matter
     for n_images in (1, 7):
         (got_NK,) = session.run([PROBABILITIES], {IMAGES: images[:n_images]})
         np.testing.assert_allclose(got_NK, expected_NK[:n_images], atol=2e-6)
