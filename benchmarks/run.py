@@ -11,6 +11,7 @@ SCRIPTS = {
     "training_loop.py": "the training loop against a hand-written one",
     "baselines.py": "seconds of each baseline, and the features against a plain loop",
     "embedding.py": "features of a pretrained network against a bare forward pass",
+    "serving.py": "one picture at a time through ONNX Runtime against eager torch, and the start",
     "leaks.py": "what the leak probe says of a random split and of one by group",
     "bootstrap.py": "bootstrap intervals against a loop over scikit-learn",
     "coverage.py": "do the 95 % intervals hold what they say",

@@ -14,6 +14,7 @@ from convflow.data.packed import Contract, write_contract
 from convflow.evaluation import operating_point, ranking
 from convflow.files import digest_file, read_json, write_json, write_text
 from convflow.manifest import save_manifest
+from convflow.serving.record import write_record
 from convflow.tables import write_table
 
 CLASSES = ["bad one", "good"]
@@ -29,6 +30,7 @@ ARGUMENTS = (
     "reports/validation",
     "reports/timing",
     "reports/verdict.json",
+    "exported/cnn",
 )
 VERDICT = {"accepted": False, "sentence": "accuracy 0.9 is below 0.95.", "rules": []}
 PARAMS = """\
@@ -85,6 +87,7 @@ def make_project(root: Path) -> Path:
     write_text(root / "reports/validation/data_docs/index.html", "<p>needs the network</p>")
     write_json(root / "reports/timing/fit-cnn.json", {"device": "cuda", "python": "3.99", "seconds": 1.5})
     write_json(root / "reports/verdict.json", VERDICT)
+    write_record(root / "exported/cnn", read_json(root / "models/cnn/card.json"), {})
     write_text(root / "params.yaml", PARAMS)
     return root
 

@@ -16,6 +16,9 @@ HEAVY = {
     "great_expectations",
     "matplotlib",
     "mlflow",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
     "pandas",
     "prefect",
     "pyarrow",
@@ -34,6 +37,7 @@ LOADS = {
     "digits": SKLEARN,
     "elpv": set(),
     "embed": {"accelerate", "torch"},
+    "export": {"onnx", "onnxruntime", "pyarrow"},  # and torch where the candidate is a network
     "evaluate": {"matplotlib", "pyarrow", "scipy"},
     "features": {"scipy", "skimage"},
     "finetune": {"accelerate", "pyarrow", "scipy", "torch"},

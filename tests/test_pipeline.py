@@ -58,6 +58,7 @@ def test_a_stage_is_called_with_the_paths_it_declares_and_as_many_as_it_takes(st
 def test_a_path_stands_where_the_parameter_of_its_name_is(stage):
     taken = inspect.signature(importlib.import_module(f"convflow.stages.{stage}").run).parameters
     folders = {"models": "model", "predictions": "predictions", "timing": "timing", "ladder": "ladder"}
+    folders["exported"] = "exported"
     other_names = {"${data.root}": "root", "reports/verdict.md": "page"}
     for path, name in zip(paths_of(GRAPH[stage]), taken, strict=False):
         path = re.sub(r"(data/.*)/\$\{[\w.]+\}$", r"\1", path)  # what a size or a model is put below
@@ -74,11 +75,12 @@ def test_params_yaml_holds_a_valid_section_for_every_stage_that_declares_one(sta
         load_section(ROOT / "params.yaml", stage, module.Params)
 
 
-def test_only_predict_reads_the_test_images():
+def test_the_test_images_are_read_to_be_predicted_and_to_see_that_nothing_changed_on_the_way_out():
+    # export compares its answers with those of predict, and stops where they differ: it chooses nothing
     readers = [
         stage for stage in GRAPH if any(dep.startswith("data/packed/test") for dep in GRAPH[stage]["deps"])
     ]
-    assert readers == ["predict"]
+    assert readers == ["predict", "export"]
 
 
 def test_editing_a_metric_runs_no_training_again():

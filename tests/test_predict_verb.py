@@ -14,6 +14,7 @@ import pytest
 
 from convflow.errors import DataError, ParamsError
 from convflow.files import write_json
+from convflow.serving import runtimes
 from convflow.verbs import predict
 from made_project import STAND_IN, write_image, write_model, write_text
 
@@ -25,7 +26,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     stand_in = ModuleType("convflow.models")
     exec(STAND_IN, stand_in.__dict__)  # noqa: S102
     stand_in.Predictor.decode = lambda self, path: decode(path, size_px=8, channels=1)
-    monkeypatch.setattr(predict, "load_predictor", stand_in.load_predictor)
+    monkeypatch.setattr(runtimes, "load_predictor", stand_in.load_predictor)
     monkeypatch.chdir(tmp_path)
     write_model(tmp_path / "models/cnn")
     write_image(tmp_path / "in/10.png", 0)
@@ -175,7 +176,7 @@ def test_nothing_to_answer_stops_before_the_model_is_loaded(
     place: Path, monkeypatch: pytest.MonkeyPatch, names: list[str], message: str
 ) -> None:
     (place / "empty").mkdir()
-    monkeypatch.setattr(predict, "load_predictor", None)
+    monkeypatch.setattr(predict, "open_predictor", None)
     with pytest.raises(DataError, match=message):
         run(*names)
 

@@ -28,6 +28,7 @@ from convflow.registry.resolve import resolve
 from convflow.registry.scratch import scratch_folder
 from convflow.registry.standing import registered_line
 from convflow.registry.store import Store, Tracking, local_path, open_store, redact
+from convflow.serving.record import Exported
 from made_project import ARGUMENTS, POINT, SIDE, add_rival, make_project, write_model
 
 POINT_TOLD = {"criterion": "f1", "positive": "good", "threshold": POINT, "value_on_val": None}
@@ -265,7 +266,8 @@ def test_without_a_registry_the_only_local_model_answers(
 ) -> None:
     monkeypatch.chdir(project)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert choose_model(None, Project()) == (Path("models/cnn"), "models/cnn", POINT_TOLD)
+    exported = Exported(Path("exported/cnn"), Path("reports/timing/export-cnn.json"))
+    assert choose_model(None, Project()) == (Path("models/cnn"), "models/cnn", POINT_TOLD, exported)
     write_model(Path("models/other"))
     with pytest.raises(ModelError, match="2 models in models/ and none registered"):
         choose_model(None, Project())

@@ -13,7 +13,7 @@ from convflow.params import load_section
 SOURCES = ("elpv", "digits")
 STAGES = (
     "scan", "validate", "split", "pack", "features", "baseline", "train", "embed", "finetune", "predict",
-    "evaluate", "decide", "publish",
+    "export", "evaluate", "decide", "publish",
 )  # fmt: skip
 STUDY = ("gather", "protocols", "describe", "encode", "folds", "standing")  # of the pipelines in studies/
 VERBS = {

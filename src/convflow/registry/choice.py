@@ -9,6 +9,7 @@ from convflow.files import read_json
 from convflow.params import load_section, read_params
 from convflow.registry.resolve import registered, resolve
 from convflow.registry.store import Store, Tracking, open_store
+from convflow.serving.record import Exported
 
 _IN_ORDER = ("champion", "challenger")
 
@@ -21,6 +22,8 @@ class Project:
     models: Path = Path("models")
     downloads: Path = Path(".convflow/downloads")
     metrics: Path = Path("reports/evaluation/metrics.json")
+    exported: Path = Path("exported")
+    timing: Path = Path("reports/timing")
 
 
 class Chosen(NamedTuple):
@@ -29,6 +32,7 @@ class Chosen(NamedTuple):
     folder: Path
     named: str
     point: Any  # the entry "operating_point" of its evaluation; None: the likeliest class
+    exported: Exported | None = None  # where its network may be as ONNX
 
 
 def choose_model(asked: str | None, project: Project) -> Chosen:
@@ -77,13 +81,17 @@ def registered_name(params: Path) -> str:
 
 def _resolved(store: Store, uri: str, project: Project) -> Chosen:
     found = resolve(store, uri, project.downloads)
-    return Chosen(found.folder, f"{uri} (version {found.version})", found.point())
+    return Chosen(found.folder, f"{uri} (version {found.version})", found.point(), found.exported())
 
 
 def _local(folder: Path, project: Project) -> Chosen:
     if not (folder / "card.json").is_file():
         raise ModelError(f"{folder}: no model folder (no card.json in it); give one such as models/cnn")
-    point = None
-    if folder.resolve().parent == project.models.resolve() and project.metrics.is_file():
-        point = (read_json(project.metrics).get(folder.resolve().name) or {}).get("operating_point")
-    return Chosen(folder, str(folder), point)
+    point = exported = None
+    name = folder.resolve().name
+    is_ours = folder.resolve().parent == project.models.resolve()
+    if is_ours:
+        exported = Exported(project.exported / name, project.timing / f"export-{name}.json")
+    if is_ours and project.metrics.is_file():
+        point = (read_json(project.metrics).get(name) or {}).get("operating_point")
+    return Chosen(folder, str(folder), point, exported)

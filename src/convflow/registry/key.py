@@ -25,6 +25,7 @@ class Evidence:
     validation: Path
     timing: Path
     verdict: Path
+    exported: Path  # of the candidate; a baseline leaves a folder without a network
 
 
 class Request(NamedTuple):
@@ -64,6 +65,7 @@ def digests(evidence: Evidence, params: dict[str, Any]) -> dict[str, str]:
     figures = [evidence.evaluation / name for name in _FIGURES]
     return {
         "model": digest_folder(evidence.model),
+        "exported": digest_folder(evidence.exported),
         "predictions": digest_file(evidence.predictions),
         "evaluation": digest_json({path.name: digest_file(path) for path in figures if path.is_file()}),
         "validation": digest_file(evidence.validation / "result.json"),

@@ -37,6 +37,7 @@ from convflow.registry.writing import (
     write_tags,
     write_text,
 )
+from convflow.serving.record import Exported
 
 
 def publish(store: Store, order: Order, proof: Proof) -> Published:
@@ -133,7 +134,7 @@ class Publication:
         point = figures.get(self._model, {}).get("operating_point")
         val = packed_as(Contract(classes, **self._card["input"]), self._evidence.val)
         known = known_answers(val, self._evidence.predictions, classes, self._request.check_images, point)
-        info = wrapped.log_model(self._evidence.model, classes, package_folder(), point)
+        info = wrapped.log_model(self._evidence.model, classes, package_folder(), point, self._exported())
         self._proof.ask(info.model_uri, known)  # it answers while the rest is written
         write_params(self._client, run_id, self._order.params)
         write_results(self._client, run_id, self._evidence, self._model)
@@ -154,6 +155,10 @@ class Publication:
             model_id=info.model_id,
         )
         return str(version.version)
+
+    def _exported(self) -> Exported:
+        timing = self._evidence.timing / f"export-{self._model}.json"
+        return Exported(self._evidence.exported, timing)
 
     def _write_verdict(self, run_id: str) -> None:
         text = self._evidence.verdict.read_text(encoding="utf-8")

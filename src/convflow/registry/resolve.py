@@ -11,8 +11,9 @@ from convflow.files import read_json
 from convflow.registry.door import open_door
 from convflow.registry.ledger import find_folder
 from convflow.registry.store import Store
+from convflow.serving.record import TIMING, Exported
 
-POINT = "operating_point.json"  # beside the model folder in an MLflow model
+EXPORTED, POINT = "exported", "operating_point.json"  # beside the model folder in an MLflow model
 _FORM = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
 
 
@@ -28,6 +29,11 @@ class Resolved:
         """What was published on how to decide; None for versions published without."""
         place = self.folder.parent / POINT
         return read_json(place) if place.is_file() else None
+
+    def exported(self) -> Exported:
+        """Where the network was published as ONNX, if it was."""
+        folder = self.folder.parent / EXPORTED
+        return Exported(folder, folder / TIMING)
 
 
 def resolve(store: Store, uri: str, downloads: Path) -> Resolved:

@@ -12,6 +12,8 @@ from typing import Any
 import mlflow
 import numpy as np
 import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -21,6 +23,22 @@ from convflow.models import load_predictor
 
 BATCH = 64
 _BEFORE = "base64,"
+
+
+class RefusedError(MlflowException, ValueError):  # type: ignore[misc]
+    """What was asked cannot be answered: a server says so in one line with status 400.
+
+    MLflow would put its traceback, or all that was sent, into the answer to any other error.
+    """
+
+    def __init__(self, text: str) -> None:
+        """`text` names the position of the image."""
+        super().__init__(text, INVALID_PARAMETER_VALUE)
+        self.args = (text,)
+
+    def serialize_as_json(self) -> str:
+        """What the server sends."""
+        return json.dumps({"error_code": self.error_code, "message": " ".join(str(self.args[0]).split())})
 
 
 class Served(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
@@ -51,7 +69,7 @@ class Served(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
             params: not used.
 
         Raises:
-            ValueError: an input that is none of these; the text names its position.
+            RefusedError: an input that is none of these; the text names its position.
         """
         cells = _cells(model_input)
         parts = [self._answer(cells[at : at + BATCH], at) for at in range(0, len(cells), BATCH)]
@@ -73,7 +91,7 @@ class Served(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
             try:
                 images.append(self._pixels(cell))
             except Exception as error:  # noqa: BLE001  whatever is wrong with one image, say which one it is
-                raise ValueError(f"image {start + offset}: {error}") from None
+                raise RefusedError(f"image {start + offset}: {error}") from None
         answer: NDArray[np.float32] = self.predictor.predict_proba(np.stack(images))
         return answer
 
@@ -118,7 +136,7 @@ def _cells(model_input: Any) -> list[Any]:
 
 
 def _no_image(names: list[Any]) -> list[Any]:
-    raise ValueError(f"no column 'image' among {names}; send encoded images or uint8 arrays under that name")
+    raise RefusedError(f"no column 'image' among {names}; send encoded images or uint8 arrays as that")
 
 
 def _bytes_of(array: NDArray[Any]) -> NDArray[np.uint8]:

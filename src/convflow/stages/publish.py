@@ -35,11 +35,12 @@ def run(  # noqa: PLR0913, PLR0917  one path for each dependency in dvc.yaml
     validation: Path,
     timing: Path,
     verdict: Path,
+    exported: Path,
     *,
     params: Params,
 ) -> None:
     """Publish the model in `model` and a run of each of its rivals, unless all this is there already."""
-    evidence = Evidence(splits, val, model, predictions, evaluation, validation, timing, verdict)
+    evidence = Evidence(splits, val, model, predictions, evaluation, validation, timing, verdict, exported)
     everything = read_params(PARAMS)
     store = open_store(load_section(PARAMS, "tracking", Tracking), Path.cwd())
     request = Request(**params.model_dump())

@@ -16,8 +16,9 @@ from tqdm import tqdm
 from convflow.data.layout import natural_key
 from convflow.errors import DataError, ParamsError
 from convflow.evaluation.operating_point import OperatingPoint, told_point
-from convflow.models import Predictor, load_predictor
+from convflow.models import Predictor
 from convflow.registry.choice import Project, choose_model
+from convflow.serving.runtimes import RUNTIMES, open_predictor
 
 BATCH = 64
 _HELP = """\
@@ -54,6 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="models:/NAME@ALIAS, models:/NAME/VERSION or a model folder "
         "(default: the registered champion, else the challenger, else the only folder in models/)",
     )
+    parser.add_argument(
+        "--runtime",
+        choices=RUNTIMES,
+        default="auto",
+        help="onnx: ONNX Runtime, which starts and answers sooner; torch: what trained the network; "
+        "auto (default): onnx where the network was exported",
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument(
         "--json", dest="form", action="store_const", const="json", help="a JSON list of objects"
@@ -81,9 +89,9 @@ def run(args: argparse.Namespace) -> int:
             f"{project.params}: no such file; run convflow predict from the project's folder, "
             "or give --model FOLDER"
         )
-    folder, named, told = choose_model(args.model, project)
+    folder, named, told, exported = choose_model(args.model, project)
     # may import torch, which takes seconds: only now that the images and the model are known to be there
-    predictor = load_predictor(folder)
+    predictor = open_predictor(folder, exported, args.runtime)
     point = told_point(told, predictor.classes, named)
     print(f"model: {named}{_rule(point, predictor.classes)}", file=sys.stderr)
     writer = _WRITERS[args.form](predictor.classes, [path for path, _ in images])
