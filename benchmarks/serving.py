@@ -4,11 +4,12 @@
         [--starts 3]
 
 Both answer as `convflow predict` asks them: uint8 pixels in, probabilities out, the same model, the same
-pictures, as many threads. They take turns, and who begins changes with each turn; the ratio is the median over
-the turns. Run it on a calm machine: threads of torch wait for each other, so a busy one slows torch more.
+pictures, as many threads. They take turns, and who begins changes with each turn; the ratio is the median
+over the turns. Run it on a calm machine: threads of torch wait for each other, so a busy one slows torch
+more.
 Without --model: networks as the solar cells want them (the residual one of params.yaml at 96 px, and
-EfficientNet-Lite0 at 224 px under four views), their heads left to chance: what they answer is not asked here,
-only that both answer alike.
+EfficientNet-Lite0 at 224 px under four views), their heads left to chance: what they answer is not asked
+here, only that both answer alike.
 """
 
 import argparse
