@@ -16,6 +16,7 @@ from sqlalchemy import Engine, event
 
 from convflow.data.packed import Contract, write_contract
 from convflow.files import digest_file, read_json, write_json, write_text
+from convflow.manifest import save_manifest
 from convflow.registry import blessing, promotion, rescoring
 from convflow.registry.limits import Promote
 from convflow.registry.store import Tracking, open_store
@@ -103,6 +104,7 @@ def write_model(root: Path, scale: float, accepted: bool = True) -> None:
     write_text(folder / "weights.txt", str(scale))
     weights = {"file": "weights.txt", "sha256": digest_file(folder / "weights.txt")}
     write_json(folder / "card.json", read_json(folder / "card.json") | {"weights": weights})
+    save_manifest(folder)
     names, prob = [], []
     for side, first in (("val", 0), ("test", 1000)):
         pixels = np.load(root / f"data/packed/{side}/{SIDE}/pixels.npy")

@@ -21,6 +21,7 @@ from convflow.learning import exporting
 from convflow.learning.bundle import save_bundle
 from convflow.learning.exporting import export_onnx
 from convflow.learning.predictor import load_predictor
+from convflow.manifest import save_manifest
 from convflow.nets.backbones import Spec
 from convflow.nets.registry import build
 from convflow.serving.record import FILES, OPSET, Exported, fastest, read_record, stands_for
@@ -227,6 +228,7 @@ def test_a_baseline_leaves_an_empty_record(made: Path, tmp_path: Path, capsys: A
         tmp_path / "svm/card.json",
         card | {"kind": "baseline", "features": {}, "calibration": {"scale": 1.0, "bias": [0.0]}},
     )
+    save_manifest(tmp_path / "svm")
     nowhere = [tmp_path / "none"] * 4
     run(
         tmp_path / "svm", *nowhere, tmp_path / "out/svm", tmp_path / "timing.json", params=Params(int8="auto")

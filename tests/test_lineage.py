@@ -18,6 +18,7 @@ from convflow.lineage.chain import chain
 from convflow.lineage.comparing import compare, lines
 from convflow.lineage.links import told
 from convflow.lineage.pairing import ahead
+from convflow.registry.promotion_log import LOG, Act, append
 from convflow.registry.version import Version
 from convflow.verbs import compare as compare_verb
 from convflow.verbs import trace as verb
@@ -153,6 +154,17 @@ def test_uncommitted_changes_and_promotions_are_told_with_their_place(root: Path
         decision.unlink() if text is None else write_text(decision, text)
         link = chain(version, root, None)[-1]
         assert (link.state, said in link.text) == ("broken", True)
+
+
+def test_the_acts_are_those_of_the_log_and_a_forged_log_breaks_the_chain(root: Path) -> None:
+    version = make_version(root)
+    act = Act("2031", "promote", version.name, version.version, None, "ann", False, "", "d" * 64)
+    append(root / LOG, act)
+    append(root / LOG, replace(act, version="99", decision="e" * 64))
+    assert [one["by"] for one in chain(version, root, None)[-1].facts["acts"]] == ["ann"]
+    write_text(root / LOG, (root / LOG).read_text().replace("ann", "eve"))
+    link = chain(version, root, None)[-1]
+    assert (link.state, str(LOG) in link.text) == ("broken", True)
 
 
 def test_trace_ends_with_1_where_a_link_is_broken(

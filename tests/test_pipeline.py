@@ -95,4 +95,4 @@ def test_packages_hold_a_docstring_and_nothing_to_depend_on():
 
 
 def test_every_parameter_section_belongs_to_a_stage_or_a_room():
-    assert set(PARAMS) - set(GRAPH) == {"data", "promote", "tracking"}
+    assert set(PARAMS) - set(GRAPH) == {"data", "gc", "promote", "tracking"}

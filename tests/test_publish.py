@@ -65,7 +65,6 @@ def test_the_run_holds_params_curves_figures_and_origin(project: Path) -> None:
 
 def test_the_files_people_want_are_with_the_run_and_data_docs_are_not(project: Path) -> None:
     assert set(files_of(the_run(project))) == {
-        "data/members.parquet",
         "evaluation/metrics.json",
         "model_folder/card.json",
         "model_folder/history.jsonl",

@@ -1,13 +1,16 @@
 """The chain from a version to its commit, settings, software, verdict and promotion: what it rests on."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from convflow.errors import TrackingError
 from convflow.files import digest_file
 from convflow.lineage.data_links import manifest_link, raw_link, split_link
 from convflow.lineage.links import Link, broken, near, now, short
 from convflow.params import read_params
+from convflow.registry.promotion_log import LOG, read_log
 from convflow.registry.provenance import NONE, ask_git, dvc_lock_digest
 from convflow.registry.record import flat_params
 from convflow.registry.source import DIFF, LOCK, PACKAGES, PARAMS
@@ -140,16 +143,21 @@ def verdict_link(version: Version) -> Link:
 
 
 def promotion_link(version: Version, root: Path) -> Link:
-    """Who made it champion, when and on what evidence: from the version's tags."""
+    """Who made it champion, when and on what evidence: from the version's tags, and every act in the log."""
+    try:
+        log = read_log(root / LOG)
+    except TrackingError as error:
+        return broken("promotion", str(error))
+    acts = [asdict(act) for act in log if (act.model, act.version) == (version.name, version.version)]
     action = version.tag("promotion")
-    facts = {name: version.tag(f"promotion.{name}") for name in _PROMOTION}
     if action is None:
-        return Link("promotion", "never promoted", facts={"promotion": None})
+        return Link("promotion", "never promoted", facts={"promotion": None, "acts": acts})
+    facts = {name: version.tag(f"promotion.{name}") for name in _PROMOTION}
     by, at = facts["by"] or "somebody", facts["at"] or "no date"
     text = f"{action} by {by}, {at}: {facts['sentence'] or 'no reason was kept'}"
     digest = facts["decision"] or ""
     place = version.fetch(f"promotion/decision-{short(digest)}.json")
-    told = {"promotion": action, **facts, "evidence": str(place) if place else None}
+    told = {"promotion": action, **facts, "acts": acts, "evidence": str(place) if place else None}
     if place is None:
         return broken("promotion", f"{text}; the evidence (decision {short(digest)}) was not kept", **told)
     if digest_file(place) != digest:

@@ -23,9 +23,9 @@ from convflow.registry.known import Known
 from convflow.registry.limits import Promote
 from convflow.registry.rescoring import Contestant, Ground, Rescored, rescore
 from convflow.registry.resolve import POINT, verified
+from convflow.registry.source import MEMBERS
 from convflow.registry.store import Store
 from convflow.registry.verdict import SENTENCE_TAG, VERDICT_TAG
-from convflow.registry.writing import MEMBERS
 from convflow.tables import read_table
 
 EVIDENCE = (

@@ -126,6 +126,7 @@ class Publication:
         write_tags(self._client, found.run_id, tags)
         for name, value in tags.items():
             self._client.set_model_version_tag(self._request.name, found.version, name, value)
+        write_source(self._client, found.run_id, self._evidence.splits)  # as that commit has them
 
     def _write(self, run_id: str, tags: dict[str, str]) -> str:
         """Everything into the run; the version comes last, when the model has proved itself."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from convflow.registry.store import redact
 
 SOURCE = "source"
-MEMBERS = "splits/members.parquet"
+MEMBERS = "splits/members.parquet"  # later models are not asked about what this one has learnt
 DIFF = "git/changes.diff"
 LOCK, PARAMS, PACKAGES = Path("dvc.lock"), Path("params.yaml"), Path("requirements.lock")
 SIDES = Path("data/sides.csv")  # the memory of the split, which is read before it is written

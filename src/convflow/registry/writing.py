@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 from mlflow import MlflowClient
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
@@ -15,10 +14,9 @@ from convflow.files import digest_json, read_json
 from convflow.registry.key import Evidence
 from convflow.registry.record import flat_metrics, flat_params, read_history
 from convflow.registry.scratch import scratch_folder
-from convflow.registry.source import SOURCE, gather_source
-from convflow.tables import read_table, write_table
+from convflow.registry.source import MEMBERS, SOURCE, gather_source
+from convflow.tables import read_table
 
-MEMBERS = "data/members.parquet"  # in a run: path, SHA-256 and side of each image
 _MEMBER = ("path", "sha256", "label", "side")
 _PARAMS_A_CALL, _METRICS_A_CALL = 100, 1000  # MLflow's limits
 _TOO_MANY_FILES = ("data_docs",)  # Great Expectations' own site: 4 MB of fonts, and it needs the network
@@ -83,23 +81,13 @@ def write_source(client: MlflowClient, run_id: str, splits: Path) -> None:
     with scratch_folder(Path.cwd()) as folder:
         gather_source(Path.cwd(), Path(folder))
         client.log_artifacts(run_id, folder, SOURCE)
-    client.log_artifact(run_id, str(splits / "members.parquet"), "splits")
+    client.log_artifact(run_id, str(splits / Path(MEMBERS).name), str(Path(MEMBERS).parent))
 
 
 def write_data(client: MlflowClient, run_id: str, splits: Path, name: str) -> dict[str, str]:
-    """Log which images the model was made from; returns the digests of the data and of their sides.
-
-    The list of them goes along: with other data later, those this model has learnt must be known.
-    """
+    """Log which images the model was made from; returns the digests of the data and of their sides."""
     rows = read_members(splits)
     data, sides = data_digests(rows)
-    with scratch_folder(Path.cwd()) as folder:
-        columns = dict(zip(_MEMBER, zip(*rows, strict=True), strict=True)) if rows else {}
-        kept = {column: columns.get(column, ()) for column in ("path", "sha256", "side")}
-        write_table(
-            Path(folder, Path(MEMBERS).name), pa.table({k: pa.array(v, pa.string()) for k, v in kept.items()})
-        )
-        client.log_artifact(run_id, str(Path(folder, Path(MEMBERS).name)), str(Path(MEMBERS).parent))
     counts = {side: sum(row[3] == side for row in rows) for side in sorted({row[3] for row in rows})}
     source = CodeDatasetSource(tags={"convflow.data": data, "convflow.split": sides})
     dataset = MetaDataset(source, name=name, digest=data[:36])
