@@ -16,7 +16,7 @@ SET_elpv   := --set train.epochs=30 --set train.batch_size=64 \
 SET_digits :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro study test slow lint format lock ui bench clean
+.PHONY: help setup repro study test slow lint format lock docs ui bench clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ format: $(READY)  ## Put the code in shape
 lock:  ## Resolve requirements.lock anew (needs uv)
 	uv pip compile pyproject.toml --universal --python-version 3.11 --all-extras \
 	    --no-header --no-annotate --no-emit-index-url --upgrade -o requirements.lock
+
+docs: $(READY)  ## Run what docs/registry.md shows, and write it there anew
+	$(RUN) python docs/registry.py
 
 ui: $(READY)  ## Browse runs and models in MLflow, at http://127.0.0.1:5000
 	$(BIN)/convflow ui

@@ -81,7 +81,10 @@ STEPS = [
     Step("convflow promote 2 --reason 'the line was dirty'"),
     Step("convflow history"),
     Step("convflow trace champion"),
-    Step("convflow reproduce champion"),
+    Step("convflow reproduce champion", last=9),
+    _edited("lr", "0.002"),
+    _committed("Steps between"),
+    Step("convflow repro | grep -E '^(decide|publish)'"),
     Step("convflow gc --dry-run --keep 1"),
 ]
 
@@ -154,7 +157,8 @@ def run(project: Path, command: str) -> tuple[int, list[str]]:
 
 
 _MASKS = (
-    (r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2})?(\.\d+)?(Z|[+-]\d{2}:?\d{2}| UTC)?", "(time)"),
+    (r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2})?(\.\d+)?(Z|[+-]\d{2}:?\d{2}| UTC)?)?", "(time)"),
+    (r"\brun ((?:\w+ )?)[0-9a-f]{8}\b", r"run \1(hash)"),  # one of digits alone, too
     (r"\b(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{7,64}\b", "(hash)"),
     (r"\b\d+(\.\d+)? (ms|s|min)\b", r"(so many) \2"),
 )

@@ -31,10 +31,14 @@ IMAGES = Path(__file__).resolve().parent / "images"
 SIZE = (1400, 860)
 MOST_BYTES = 150_000
 WAIT_S = 120.0
+_MIDDLE = (
+    "[...document.querySelectorAll('*')].find(one => !one.children.length && one.textContent.trim() == %s)"
+)
+_MIDDLE += "?.scrollIntoView({block: 'center'})"
 _COLUMNS = [
-    "metrics.`test/balanced_accuracy/value`",
-    "metrics.`test/balanced_accuracy/low`",
     "metrics.`test/accuracy/value`",
+    "metrics.`test/brier/value`",
+    "metrics.`test/ece/value`",
     "params.`train.epochs`",
     "params.`train.lr`",
     "tags.`convflow.verdict`",
@@ -57,7 +61,8 @@ def main() -> None:
         page = Page(link)
         page.prepare()
         page.take("runs", f"{address}/#/experiments/1/runs", "majority")
-        page.take("curves", f"{address}/#/experiments/1/runs/{run_id}/model-metrics", "val_loss")
+        curves = f"{address}/#/experiments/1/runs/{run_id}/model-metrics"
+        page.take("curves", curves, "Add chart", typed="^(train|val)_")
         page.take("version", f"{address}/#/models/convflow/versions/{number}", "convflow.verdict")
 
 
@@ -90,14 +95,26 @@ class Page:
             }),
         }  # fmt: skip
         source = "".join(f"localStorage.setItem({json.dumps(k)}, {json.dumps(v)});" for k, v in seen.items())
+        # The tools that a chart shows where the mouse is would cover its upper edge.
+        source += "addEventListener('load', () => document.head.append(Object.assign(document.createElement("
+        source += "'style'), {textContent: '.modebar {display: none !important}'})));"
         self._call("Page.enable")
         self._call("Page.addScriptToEvaluateOnNewDocument", source=f"try {{ {source} }} catch (e) {{}}")
 
-    def take(self, name: str, address: str, awaited: str) -> None:
-        """Save the page as docs/images/NAME.png once it shows `awaited` and changes no more."""
+    def take(self, name: str, address: str, awaited: str, typed: str = "") -> None:
+        """Save the page as docs/images/NAME.png once it shows `awaited` and changes no more.
+
+        `typed` goes into its search box; without one, `awaited` is brought into the middle.
+        """
         self._call("Page.navigate", url="about:blank")
         self._call("Page.navigate", url=address)
         _until(lambda: awaited in self._text(), f"{address} does not show {awaited!r}")
+        if typed:
+            self._ask("document.querySelector('main input, input[type=search], input').focus()")
+            self._call("Input.insertText", text=typed)
+            time.sleep(5)
+        else:
+            self._ask(_MIDDLE % json.dumps(awaited))
         before, now = b"", self._shot()
         while before != now:
             time.sleep(3)
@@ -105,8 +122,10 @@ class Page:
         save(IMAGES / f"{name}.png", now)
 
     def _text(self) -> str:
-        told = self._call("Runtime.evaluate", expression="document.body.innerText", returnByValue=True)
-        return str(told["result"].get("value", ""))
+        return str(self._ask("document.body.innerText"))
+
+    def _ask(self, script: str) -> Any:
+        return self._call("Runtime.evaluate", expression=script, returnByValue=True)["result"].get("value")
 
     def _shot(self) -> bytes:
         return base64.b64decode(self._call("Page.captureScreenshot", format="png")["data"])
@@ -122,7 +141,7 @@ class Page:
 
 def save(path: Path, png: bytes) -> None:
     """Write a PNG of few colours."""
-    image = Image.open(io.BytesIO(png)).convert("RGB").quantize(96, dither=Image.Dither.NONE)
+    image = Image.open(io.BytesIO(png)).convert("RGB").quantize(255, dither=Image.Dither.NONE)
     path.parent.mkdir(exist_ok=True)
     image.save(path, optimize=True)
     n_bytes = path.stat().st_size

@@ -6,7 +6,7 @@ import re
 import shutil
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +172,7 @@ class Killed(BaseException):
     """Stands in for a kill: nothing catches it."""
 
 
-@pytest.mark.parametrize("after", [1, 5, 9, 15])
+@pytest.mark.parametrize("after", [3, 10, 99])  # the last: it comes to its end
 def test_killed_anywhere_it_leaves_no_gap_and_the_next_completes_it(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
@@ -180,6 +180,7 @@ def test_killed_anywhere_it_leaves_no_gap_and_the_next_completes_it(
 
     def mortal(act: Callable[..., Any]) -> Callable[..., Any]:
         def acting(*arguments: Any) -> Any:
+            assert whole(project)  # a kill at this moment would leave it so
             if next(left, None) is None:
                 raise Killed
             return act(*arguments)
@@ -192,7 +193,7 @@ def test_killed_anywhere_it_leaves_no_gap_and_the_next_completes_it(
         for name in ("_hard_delete_run", "_hard_delete_logged_model"):
             patch.setattr(SqlAlchemyStore, name, mortal(getattr(SqlAlchemyStore, name)))
         patch.setattr(folders, "remove", mortal(folders.remove))
-        with pytest.raises(Killed):
+        with pytest.raises(Killed) if after < 99 else nullcontext():
             cli.run(["gc"])
     assert whole(project)
     gc(capsys)
