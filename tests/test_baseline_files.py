@@ -116,6 +116,7 @@ def test_skops_reads_the_file_by_itself_with_the_types_named(svm):
     assert parts["classifier"].kernel == "rbf"
 
 
+@pytest.mark.slow
 def test_skops_trusts_no_estimator_but_those_named_and_loads_no_torch(tmp_path):
     skops.io.dump(LogisticRegression(), tmp_path / "x.skops")
     code = f"""

@@ -169,7 +169,7 @@ def test_the_same_inputs_leave_the_same_bytes_in_any_process_with_any_threads(pr
         (2, np.arange(20) % 2, np.arange(8) % 2),
         (10, np.arange(60) % 10, np.arange(20) % 9),  # the last class is missing from val
         (10, np.arange(60) % 9, np.arange(20) % 9),  # the last class is in test alone
-        (200, np.arange(400) % 200, np.arange(199)),
+        pytest.param(200, np.arange(400) % 200, np.arange(199), marks=pytest.mark.slow),
         (2, np.arange(20) % 2, []),
         (3, [0] * 20 + [1, 2], [0, 1, 2]),
     ],

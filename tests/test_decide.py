@@ -285,6 +285,7 @@ def test_with_nothing_asked_but_the_leak_probe_it_alone_decides(project, tmp_pat
     assert project(tables({"cnn": 0.1}), leak_waiver={"reason": "known"})["accepted"] is False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_shuffled_labels_leave_every_model_at_chance_and_the_candidate_refused(project, tmp_path, seed):
     made = tables({"cnn": 0.8, "svm": 0.5, "knn": 0.3}, seed=10 * seed)

@@ -130,6 +130,7 @@ def rewrite(exported: Exported, change: Any) -> None:
     write_json(exported.folder / "export.json", record)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", NETWORKS)
 def test_any_number_of_pictures_is_answered_as_torch_does(arch: str, tmp_path: Path) -> None:
     save_network(tmp_path / "cnn", arch)

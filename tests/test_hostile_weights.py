@@ -122,6 +122,7 @@ def test_safetensors_that_are_not_finite_are_refused(here: Path, value: float) -
     refused(lambda: load(path), path.name, r"conv\.weight holds values that are not finite")
 
 
+@pytest.mark.slow
 def test_a_stream_of_opcodes_without_end_is_left_soon(here: Path) -> None:
     path = here / "w.pth"
     path.write_bytes(b"\x80\x02" + b"N0" * 2**20 + b".")

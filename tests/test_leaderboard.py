@@ -220,6 +220,7 @@ def test_no_calibration_leaves_the_probabilities_alone(tmp_path):
     assert told["test"]["before"] == told["test"]["after"]
 
 
+@pytest.mark.slow
 def test_two_hundred_classes_and_some_missing(tmp_path):
     classes = [f"c{n:03}" for n in range(200)]
     label = [name for name in classes[:199] for _ in range(3)]

@@ -61,6 +61,7 @@ def test_it_lists_every_file_with_its_size_and_digest(folder: Path) -> None:
     load_predictor(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["network", "logistic"])
 def test_of_a_thousand_flipped_bits_each_is_found_before_weights_are_used(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str

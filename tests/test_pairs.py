@@ -40,6 +40,7 @@ def test_models_that_agree_on_every_image_cannot_be_told_apart():
     assert mcnemar(right_N, right_N).p == 1.0
 
 
+@pytest.mark.slow
 @settings(max_examples=5)  # the judge takes its time
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_is_statsmodels(p_values):

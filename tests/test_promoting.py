@@ -254,7 +254,8 @@ def promoted(seed, n_groups, gain=0.0):
     return all(rule.passed is not False for rule in rules)
 
 
-@pytest.mark.parametrize("n_groups", [0, pytest.param(12, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("n_groups", [0, 12])
 def test_of_a_thousand_equal_models_one_in_twenty_is_promoted_at_most(n_groups):
     share = np.mean([promoted(seed, n_groups) for seed in range(1_000)])
     print(f"{n_groups} groups: {share:.1%} promoted")

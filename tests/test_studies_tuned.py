@@ -45,6 +45,7 @@ def _here(tmp_path, monkeypatch):
     torch.use_deterministic_algorithms(False)
 
 
+@pytest.mark.slow
 def test_what_helps_on_val_answers_from_the_pixels_of_each_test_image(made, tmp_path):
     one = task(made, **SETTINGS)
     found = tuned.answer(one)
