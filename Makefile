@@ -53,7 +53,7 @@ test: $(READY)  ## Run the fast tests
 	$(RUN) pytest $(or $(T),tests) -n 2 --dist loadfile -m "not slow"
 
 slow: $(READY)  ## Run the tests that run the real pipeline
-	$(RUN) pytest $(or $(T),tests) -m slow
+	$(RUN) pytest $(or $(T),tests) -n 2 --dist loadfile -m slow
 
 lint: $(READY)  ## Check style, types and the layers
 	$(BIN)/ruff check .
