@@ -83,8 +83,11 @@ def test_lite0_comes_back_from_safetensors_under_our_names(lite0, tmp_path):
 @pytest.mark.parametrize(
     ("arch", "px"),
     [
-        ("resnet18", 64), ("mobilenet_v3_small", 64), ("efficientnet_b0", 64), ("convnext_tiny", 64),
-        ("swin_t", 64), ("vit_b_32", 224),
+        ("resnet18", 64), ("mobilenet_v3_small", 64),
+        *(
+            pytest.param(arch, px, marks=pytest.mark.slow)
+            for arch, px in [("efficientnet_b0", 64), ("convnext_tiny", 64), ("swin_t", 64), ("vit_b_32", 224)]
+        ),
     ],
 )  # fmt: skip
 @torch.inference_mode()
@@ -104,7 +107,11 @@ def test_a_cut_network_gives_what_its_own_classifier_would_be_given(arch, px):
 
 
 @pytest.mark.parametrize(
-    ("arch", "widths"), [("vgg11", [64, 128, 256, 512, 512]), ("alexnet", [64, 192, 256])]
+    ("arch", "widths"),
+    [
+        pytest.param("vgg11", [64, 128, 256, 512, 512], marks=pytest.mark.slow),
+        ("alexnet", [64, 192, 256]),
+    ],
 )
 def test_networks_without_stages_are_cut_at_their_poolings(arch, widths):
     assert build_trunk(Spec(arch, {}, 3, 64, 64)).widths == widths

@@ -31,6 +31,8 @@ from convflow.stages.export import Params, run
 from convflow.tables import write_table
 from made_project import write_image
 
+pytestmark = pytest.mark.slow
+
 CLASSES, SIDE = ["cat", "dog", "eel"], 12
 CONTRACT = Contract(CLASSES, SIDE, 1, "stretch")
 SPEC = Spec("residual", {"width": 4}, 1, 16, 16, pooling="mean_std")

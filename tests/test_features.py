@@ -137,6 +137,7 @@ def test_a_picture_alone_has_the_features_it_has_among_others(tmp_path):
     assert features_of(several[:0], SPEC).shape == (0, together.shape[1])
 
 
+@pytest.mark.slow
 def test_processes_find_what_one_finds(tmp_path, monkeypatch):
     packed = Packed(made_packed(tmp_path / "train", np.arange(140) % 3, 3))
     feature_files.write_features(tmp_path / "one.npy", packed, SPEC)

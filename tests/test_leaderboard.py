@@ -113,7 +113,13 @@ def test_only_the_leaderboard_knows_a_clock(finished):
     assert changed == {"leaderboard.json", "leaderboard.csv", "leaderboard.png"}
 
 
-@pytest.mark.parametrize("text", [None, "{cut", "[]", '{"latency_ms": {"1": 3}, "seconds": "long"}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"latency_ms": {"1": 3}, "seconds": "long"}',
+        *(pytest.param(text, marks=pytest.mark.slow) for text in (None, "{cut", "[]")),
+    ],
+)
 def test_timing_that_is_missing_or_partial_is_null(tmp_path, text):
     write_models(tmp_path)
     for path in (tmp_path / "reports/timing").iterdir():

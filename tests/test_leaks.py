@@ -80,6 +80,7 @@ def test_classes_that_count_each_for_itself_are_no_leak():
     assert max(probe.gain_low for probe in probes) < 0.15
 
 
+@pytest.mark.slow
 def test_a_false_alarm_is_rare():
     limits = [worst(n=60 + 5 * seed, seed=seed).gain_low for seed in range(40)]
     assert sum(limit > 0.2 for limit in limits) <= 1

@@ -337,6 +337,7 @@ def test_of_two_promoters_at_once_one_wins_and_the_other_is_told(
     )
 
 
+@pytest.mark.slow
 def test_the_verbs_say_it_line_by_line_or_as_json(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,6 +20,8 @@ from convflow.studying.splits import splits_in
 from convflow.tables import read_table
 from made_study import make_study
 
+pytestmark = pytest.mark.slow
+
 torch.set_num_threads(1)
 NETWORK = {
     "arch": "residual", "arch_args": {"width": 8}, "normalise": "dataset", "epochs": 4, "batch_size": 32,

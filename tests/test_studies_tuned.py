@@ -16,6 +16,8 @@ from convflow.studying import transferred, tuned
 from made_study import make_study
 from test_studies_transferred import ENCODE, params, probe, task
 
+pytestmark = pytest.mark.slow
+
 torch.set_num_threads(1)
 TUNE = {
     "method": "lp_ft", "blocks": 2, "epochs": 2, "batch_size": 24, "lr": 0.0003, "decay": 0.8,

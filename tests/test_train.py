@@ -191,6 +191,7 @@ def _interrupt(monkeypatch, after, **changed):
             train_here(**changed)
 
 
+@pytest.mark.slow
 def test_a_training_killed_after_its_checkpoint_goes_on_and_ends_the_same(unbroken, project):
     code = KILLED.format(tests=str(Path(__file__).parent))
     ended = subprocess.run(
