@@ -86,7 +86,9 @@ def test_lite0_comes_back_from_safetensors_under_our_names(lite0, tmp_path):
         ("resnet18", 64), ("mobilenet_v3_small", 64),
         *(
             pytest.param(arch, px, marks=pytest.mark.slow)
-            for arch, px in [("efficientnet_b0", 64), ("convnext_tiny", 64), ("swin_t", 64), ("vit_b_32", 224)]
+            for arch, px in [
+                ("efficientnet_b0", 64), ("convnext_tiny", 64), ("swin_t", 64), ("vit_b_32", 224),
+            ]
         ),
     ],
 )  # fmt: skip
