@@ -4,6 +4,7 @@ from pathlib import Path
 
 import mlflow
 from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from convflow.errors import TrackingError
@@ -15,13 +16,17 @@ from convflow.registry.store import Store
 def fetch(store: Store, uri: str, downloads: Path) -> tuple[str, Path]:
     """Number and local folder of the version `uri` names; copied to `downloads` unless it is there.
 
+    A copy of another store's version of the same number, or of one from before the store was made anew, is
+    replaced: numbers repeat, runs do not.
+
     Raises:
         TrackingError: no such version, or its files cannot be had.
     """
-    name, number = _version(store, uri)
+    version = _version(store, uri)
+    name, number = str(version.name), str(version.version)
     folder = downloads / name / number
     try:
-        if not (folder / "MLmodel").is_file():
+        if not _is_of(str(version.run_id), folder / "MLmodel"):
             with whole_folder(folder) as partial:
                 mlflow.artifacts.download_artifacts(
                     artifact_uri=f"models:/{name}/{number}",
@@ -42,7 +47,11 @@ def exists(store: Store, name: str, alias: str) -> bool:
     return True
 
 
-def _version(store: Store, uri: str) -> tuple[str, str]:
+def _is_of(run_id: str, about: Path) -> bool:
+    return about.is_file() and f"\nrun_id: {run_id}\n" in about.read_text(encoding="utf-8")
+
+
+def _version(store: Store, uri: str) -> ModelVersion:
     if store.database is not None and not store.database.is_file():
         raise TrackingError(f"{uri}: {store.shown} does not exist; run `dvc repro` to make it")
     if store.is_server:
@@ -52,9 +61,8 @@ def _version(store: Store, uri: str) -> tuple[str, str]:
     name, _, alias = uri.removeprefix("models:/").partition("@")
     try:
         if alias:
-            return name, str(client.get_model_version_by_alias(name, alias).version)
-        name, _, number = name.rpartition("/")
-        return name, str(client.get_model_version(name, number).version)
+            return client.get_model_version_by_alias(name, alias)
+        return client.get_model_version(*name.rsplit("/", 1))
     except MlflowException as error:
         raise _refused(store, uri, error) from None
 
