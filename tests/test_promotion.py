@@ -199,7 +199,7 @@ def test_the_champions_files_are_gone(project: Path) -> None:
     (weights,) = [one for one in (project / "mlartifacts").rglob("weights.txt") if one.read_text() == "0.4"]
     weights.unlink()
     outcome = promotion.promote(house(project), Wish("2"))
-    assert "not the weights that were registered as models:/cells/1" in failed(outcome)["same images"]
+    assert "missing; it is not what was registered as models:/cells/1" in failed(outcome)["same images"]
     forced = promotion.promote(house(project), Wish("2", forced=True, reason="the champion is broken"))
     assert (forced.status, champion(project)) == ("promoted", "2")
 

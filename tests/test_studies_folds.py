@@ -177,8 +177,6 @@ import sys
 sys.path[:0] = {path!r}
 from convflow.stages import folds
 import test_studies_folds
-
-pytestmark = pytest.mark.slow
 if __name__ == "__main__":
     folds._contestant = lambda name, params: ("made_contestant", {settings!r})
     test_studies_folds.run(processes=2)
