@@ -1,6 +1,8 @@
 """What all tests share: hypothesis without a clock or a diary, and a small folder of pictures."""
 
 import gc
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,14 @@ def pytest_collection_finish() -> None:
     """Let the collector no more look through what all tests import, test after test."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _no_store_is_left_behind() -> Iterator[None]:
+    """MLflow puts the store it is pointed to into the environment, where processes of other tests find it."""
+    yield
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+        os.environ.pop(name, None)
 
 
 @pytest.fixture

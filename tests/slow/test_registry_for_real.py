@@ -25,6 +25,7 @@ from convflow.baselines.predictor import save_baseline
 from convflow.baselines.rows import Rows, Search
 from convflow.files import read_json, write_json
 from convflow.registry.kinds import needs_of
+from convflow.serving.record import write_record
 from convflow.tables import write_table
 from made_project import ARGUMENTS, CLASSES, PATHS, SIDE, add_rival
 
@@ -88,6 +89,7 @@ def test_a_baseline_is_served_as_well_and_without_torch(project: Path) -> None:
     (folder / "weights.txt").unlink()
     card = read_json(folder / "card.json") | {"features": asdict(spec)}
     save_baseline(folder, fit.baseline, card)
+    write_record(project / "exported/svm", read_json(folder / "card.json"), {"check": None})
     prob_NK = fit.baseline.predict_proba(rows.feature_NF)
     answers = {"path": PATHS, **{f"p_{name}": prob_NK[:, k] for k, name in enumerate(CLASSES)}}
     write_table(project / "predictions/svm.parquet", pa.table(answers))
