@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow.exceptions import MlflowException
 from PIL import Image
 
 from convflow.data.images import decode
@@ -145,3 +146,15 @@ def test_hostile_inputs_are_one_line_that_names_the_image(asked: Any, reason: st
     with pytest.raises(ValueError, match=f"^image 1: .*{reason}") as caught:
         model.predict(None, pd.DataFrame({"image": [good, asked]}))
     assert "\n" not in str(caught.value)
+
+
+def test_a_server_is_told_in_one_line_with_status_400() -> None:
+    model = Served()
+    model.predictor = Grey()
+    with pytest.raises(MlflowException) as caught:  # MLflow sends a traceback along with any other error
+        model.predict(None, [b"two\nlines"])
+    caught.value.message = "all that was sent, and more"  # as MLflow does
+    said = '{"error_code": "INVALID_PARAMETER_VALUE", "message": "image 0: cannot identify image file'
+    assert caught.value.serialize_as_json().startswith(said)
+    assert "\n" not in caught.value.serialize_as_json()
+    assert caught.value.get_http_status_code() == 400

@@ -81,7 +81,7 @@ def test_a_picture_sent_as_the_readme_says_is_answered_as_predict_answers(
     shell = line.replace("PHOTO", str(picture)).replace("http://127.0.0.1:5001", server)
     done = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, check=True)
     (answer,) = json.loads(done.stdout)["predictions"]
-    told = digits.run("convflow", "predict", "--json", str(picture)).stdout
+    told = digits.run("convflow", "predict", "--runtime", "onnx", "--json", str(picture)).stdout
     (expected,) = json.loads(told)
     assert answer.pop("label") == expected["label"]
     assert answer.pop("probability") == pytest.approx(expected["probability"], abs=1e-4)
